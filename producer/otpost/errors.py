@@ -1,0 +1,80 @@
+"""Everything the client raises, by whose fault it is.
+
+OtpostError
+├── InvalidJob          the caller: the job breaks the contract; nothing was published
+├── UnknownSender       the caller: no worker has declared that sender's queue
+├── BrokerUnreachable   the broker: no connection, wrong address or credentials; nothing was published
+└── NotConfirmed        the broker: the job may or may not be stored; the same id may safely be sent again
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class OtpostError(Exception):
+    """Base of every error that this package raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One broken rule: the *field* it concerns (empty for the whole job) and what the rule asks for.
+
+    Neither ever holds a value that was given: a value may be the code.
+    """
+
+    field: str
+    rule: str
+
+    def __str__(self) -> str:
+        """``field: rule``."""
+        return f"{self.field}: {self.rule}" if self.field else self.rule
+
+
+class InvalidJob(OtpostError):
+    """The job breaks the contract; *problems* lists every broken rule, not only the first."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("invalid job: " + "; ".join(map(str, self.problems)))
+
+
+class UnknownSender(OtpostError):
+    """No queue exists for this sender; jobs for it would end as dead letters."""
+
+    def __init__(self, sender: str) -> None:
+        self.sender = sender
+        super().__init__(
+            f"unknown sender {sender!r}: the broker has no queue otpost.jobs.{sender}; "
+            "check the name, start a worker that is configured for it, or run 'otpost topology declare'"
+        )
+
+
+class BrokerUnreachable(OtpostError):
+    """No usable connection to the broker; nothing was published.
+
+    *permanent* where waiting will not mend it: a wrong URL, login or virtual host.
+    """
+
+    def __init__(self, message: str, *, permanent: bool = False) -> None:
+        self.permanent = permanent
+        super().__init__(message)
+
+
+class NotConfirmed(OtpostError):
+    """The broker did not confirm these jobs in time: they may or may not be stored.
+
+    Sending the same job (the same *id*) again is safe: a job is sent to its recipient once an id.
+    """
+
+    def __init__(self, job_ids: Iterable[str], reason: str) -> None:
+        self.job_ids = tuple(job_ids)
+        shown = ", ".join(self.job_ids[:3]) + (", …" if len(self.job_ids) > 3 else "")
+        super().__init__(
+            f"the broker did not confirm {len(self.job_ids)} job(s) ({shown}): {reason}; "
+            "the same ids may safely be sent again"
+        )

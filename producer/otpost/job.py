@@ -1,0 +1,301 @@
+"""The job: one request to send one one-time password (contract, section 1)."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from base64 import b64decode
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Self
+from uuid import UUID
+
+import orjson
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from otpost.errors import InvalidJob, Problem
+
+JOB_TYPE: Final = "otpost.job.v1"
+MAX_BODY_BYTES: Final = 16 * 1024
+MAX_REF_BYTES: Final = 1024
+MAX_LIFETIME_S: Final = 5400.0
+DEFAULT_LIFETIME_S: Final = 600.0
+# A deadline is judged by the worker's clock; a producer's clock may run ahead by this much
+# before a job that says nothing of its creation is refused as living too long.
+CLOCK_SLACK_S: Final = 60.0
+MAX_CODE_CHARACTERS: Final = 15
+
+_ID = re.compile(r"[A-Za-z0-9_.:\-]{1,64}")
+_NUMBER = re.compile(r"\+?([1-9][0-9]{6,14})")
+# How people write numbers: spaces (also the non-breaking ones), hyphens, dots, brackets.
+_PUNCTUATION = str.maketrans("", "", " \u00a0\u202f-\u2010\u2011.()[]")
+_TRUNK_PREFIX = re.compile(r"[(\[]\s*0\s*[)\]]")
+_CODE = re.compile(r"[!-~]{1,15}")
+_LINK = re.compile(r"://|www\.|wa\.me", re.IGNORECASE)
+_TEMPLATE = re.compile(r"[a-z0-9_]{1,512}")
+_LANGUAGE = re.compile(r"[a-z]{2,3}(_[A-Z]{2})?")
+_SENDER = re.compile(r"[a-z0-9_-]{1,40}")
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]{0,63}")
+# crypto_box_SEALBYTES of libsodium: what a sealed box adds to its plain text.
+_SEAL_BYTES = 48
+
+
+def _refuse(rule: str) -> PydanticCustomError:
+    return PydanticCustomError("rule", "{rule}", {"rule": rule})
+
+
+def _text(value: object, pattern: re.Pattern[str], rule: str) -> str:
+    if isinstance(value, str) and pattern.fullmatch(value):
+        return value
+    raise _refuse(rule)
+
+
+def _id(value: object) -> str:
+    return _text(value, _ID, "must be a string of 1 to 64 of A-Z a-z 0-9 _ . : -")
+
+
+def _to(value: object) -> str:
+    rule = "must be one phone number with its country code, 7 to 15 digits, such as +12015553931"
+    if not isinstance(value, str) or len(value) > 64:
+        raise _refuse(rule)
+    if _TRUNK_PREFIX.search(value):
+        # +44 (0)20 … is written for people, who know to leave the 0 out when they dial the country code.
+        raise _refuse("must not hold a trunk prefix such as (0): leave it out after the country code")
+    match = _NUMBER.fullmatch(value.translate(_PUNCTUATION))
+    if match is None:
+        raise _refuse(rule)
+    return "+" + match[1]
+
+
+def _code(value: object) -> str:
+    code = _text(value, _CODE, "must be a string of 1 to 15 printable ASCII characters without spaces")
+    if _LINK.search(code):
+        raise _refuse("must not hold a link")
+    return code
+
+
+def _sealed_code(value: object) -> str:
+    rule = "must be the base64 of a code sealed to the workers' public key"
+    if not isinstance(value, str) or len(value) > 256:
+        raise _refuse(rule)
+    try:
+        sealed = b64decode(value, validate=True)
+    except ValueError:
+        raise _refuse(rule) from None
+    if not _SEAL_BYTES < len(sealed) <= _SEAL_BYTES + MAX_CODE_CHARACTERS:
+        raise _refuse(rule)
+    return value
+
+
+def _template(value: object) -> str:
+    return _text(value, _TEMPLATE, "must be a template's name: 1 to 512 of a-z 0-9 _")
+
+
+def _language(value: object) -> str:
+    return _text(value, _LANGUAGE, "must be a template's language such as en_US or de")
+
+
+def _time(value: object) -> datetime:
+    moment = value if isinstance(value, datetime) else _parse_time(value)
+    try:
+        if moment is not None and moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except OverflowError:
+        pass
+    raise _refuse("must be an RFC 3339 time with a zone, such as 2026-01-31T12:00:00Z")
+
+
+def _parse_time(value: object) -> datetime | None:
+    if not isinstance(value, str) or not _RFC3339.fullmatch(value):
+        return None
+    try:
+        return datetime.fromisoformat(value.upper())
+    except ValueError:
+        return None
+
+
+def parse_rfc3339(value: str) -> float | None:
+    """Read an RFC 3339 time with a zone into Unix seconds; None where it is none."""
+    moment = _parse_time(value)
+    return moment.timestamp() if moment is not None else None
+
+
+def rfc3339(moment: float) -> str:
+    """Write Unix seconds as RFC 3339 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _ttl(value: object) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= MAX_LIFETIME_S:
+        return float(value)
+    raise _refuse("must be a number of seconds, more than 0 and at most 5400")
+
+
+def _ref(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _refuse("must be an object")
+    try:
+        size = len(orjson.dumps(value))
+    except TypeError:
+        raise _refuse("must be an object of JSON values with string keys") from None
+    if size > MAX_REF_BYTES:
+        raise _refuse("must be at most 1 KiB of JSON")
+    return value
+
+
+def _version(value: object) -> int:
+    if value == 1 and type(value) is int:
+        return 1
+    raise _refuse("must be 1, the only version of a job that is known here")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def new_job_id() -> str:
+    """Make a UUIDv7 (RFC 9562): unique, and sorted by the time it was made."""
+    milliseconds = time.time_ns() // 1_000_000
+    value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | secrets.randbits(12) << 64
+    return str(UUID(int=value | 0b10 << 62 | secrets.randbits(62)))
+
+
+def is_job_id(value: object) -> bool:
+    """Tell whether *value* can be the id of a job."""
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
+def is_sender_name(value: object) -> bool:
+    """Tell whether *value* can be the name of a sender: 1 to 40 of ``a-z 0-9 _ -``."""
+    return isinstance(value, str) and _SENDER.fullmatch(value) is not None
+
+
+class OtpJob(BaseModel):
+    """One one-time password for one recipient; immutable, and its ``repr`` hides the code.
+
+    *id* is the idempotency key: a job sent again under the same id reaches its recipient once. Without one,
+    a UUIDv7 is made. The code is worthless after *expires_at*; *ttl_s* (seconds after *created_at*) may stand
+    in its place, and with neither it is 600 s.
+
+    :raises InvalidJob: with every broken rule, naming fields but never a value.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    id: Annotated[str, BeforeValidator(_id)] = Field(default_factory=new_job_id)
+    to: Annotated[str, BeforeValidator(_to)] = Field(repr=False)
+    code: Annotated[str, BeforeValidator(_code)] | None = Field(default=None, repr=False)
+    sealed_code: Annotated[str, BeforeValidator(_sealed_code)] | None = Field(default=None, repr=False)
+    template: Annotated[str, BeforeValidator(_template)] | None = None
+    language: Annotated[str, BeforeValidator(_language)] | None = None
+    expires_at: Annotated[datetime, BeforeValidator(_time)] | None = None
+    ttl_s: Annotated[float, BeforeValidator(_ttl)] | None = None
+    created_at: Annotated[datetime, BeforeValidator(_time)] | None = Field(default_factory=_now)
+    not_before: Annotated[datetime, BeforeValidator(_time)] | None = None
+    ref: Annotated[dict[str, Any], BeforeValidator(_ref)] | None = Field(default=None, repr=False)
+    version: Annotated[int, BeforeValidator(_version)] = 1
+
+    def __init__(self, **fields: Any) -> None:  # noqa: ANN401 - pydantic judges them
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            problems = _problems(error, fields)
+        else:
+            return
+        # Outside the except block, so that neither __cause__ nor __context__ carries the input.
+        raise InvalidJob(problems)
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        if (self.code is None) == (self.sealed_code is None):
+            raise _refuse("exactly one of code and sealed_code is needed")
+        if self.expires_at is not None and self.ttl_s is not None:
+            raise _refuse("expires_at and ttl_s exclude each other")
+        if self.expires_at is None and self.created_at is None:
+            raise _refuse("the job's age is unknown: give expires_at or created_at in the body, or the AMQP timestamp")
+        if self.created_at is not None and self.deadline > self.created_at.timestamp() + MAX_LIFETIME_S:
+            raise _refuse("expires_at must be at most 5400 s after created_at")
+        if self.not_before is not None and self.not_before.timestamp() >= self.deadline:
+            raise _refuse("not_before must be earlier than expires_at")
+        return self
+
+    @property
+    def deadline(self) -> float:
+        """The instant after which the code is never sent, in Unix seconds."""
+        if self.expires_at is not None:
+            return self.expires_at.timestamp()
+        assert self.created_at is not None  # noqa: S101 - _fields_agree refuses a job with neither
+        return self.created_at.timestamp() + (self.ttl_s or DEFAULT_LIFETIME_S)
+
+    def to_json(self) -> bytes:
+        """Encode the job as it travels: UTF-8 JSON without the fields that were left out."""
+        return orjson.dumps({name: value for name, value in self.__dict__.items() if value is not None})
+
+    @classmethod
+    def parse(cls, body: bytes, *, now: float, published_at: datetime | None = None) -> Self:
+        """Decode a job as it came from the broker.
+
+        *now* is the reader's clock in Unix seconds; *published_at*, the AMQP ``timestamp``, stands in for
+        a missing ``created_at``. Unlike the constructor it makes up neither an id nor a time of creation.
+
+        :raises InvalidJob: the body is no job; every broken rule is listed.
+        """
+        fields = decode_object(body)
+        if "id" not in fields:
+            fields["id"] = None
+        if fields.get("created_at") is None:
+            fields["created_at"] = published_at
+        # null means "left out", as most JSON libraries write an unset optional field.
+        required = {name: v for name, v in fields.items() if v is not None or name in ("id", "created_at")}
+        job = cls(**required)
+        if job.deadline > now + MAX_LIFETIME_S + CLOCK_SLACK_S:
+            raise InvalidJob(
+                [
+                    Problem(
+                        "expires_at",
+                        "must be at most 5400 s after the job was made; it is later even from now",
+                    )
+                ]
+            )
+        return job
+
+
+def decode_object(body: bytes) -> dict[str, Any]:
+    """Decode *body* into a JSON object of at most 16 KiB.
+
+    :raises InvalidJob: too large, no JSON, or no object.
+    """
+    if len(body) > MAX_BODY_BYTES:
+        raise InvalidJob([Problem("", f"the body has {len(body)} bytes; at most {MAX_BODY_BYTES} are allowed")])
+    try:
+        decoded = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        decoded = None
+        rule = "the body is not JSON in UTF-8"
+    else:
+        rule = "the body must be a JSON object"
+    if not isinstance(decoded, dict):
+        raise InvalidJob([Problem("", rule)])
+    return decoded
+
+
+def _problems(error: ValidationError, fields: dict[str, Any]) -> list[Problem]:
+    """Translate pydantic's findings; *fields* is needed only to keep the code out of field names."""
+    code = fields.get("code")
+    secret = code if isinstance(code, str) and code else None
+    return [
+        _problem(str(e["loc"][0]) if e["loc"] else "", e["type"], e["msg"], secret)
+        for e in error.errors(include_input=False, include_url=False, include_context=False)
+    ]
+
+
+def _problem(field: str, kind: str, message: str, secret: str | None) -> Problem:
+    if kind == "extra_forbidden":
+        if not _FIELD_NAME.fullmatch(field) or (secret is not None and secret in field):
+            return Problem("", "an unknown field, whose name is not shown, is not allowed")
+        return Problem(field, "unknown field; check its spelling")
+    if kind == "missing":
+        return Problem(field, "is required")
+    return Problem(field, message)

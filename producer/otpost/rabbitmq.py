@@ -1,0 +1,429 @@
+"""Talking to RabbitMQ: one place where aio-pika's many ways to fail become ours.
+
+Two of them are not obvious. A connection that dies while a confirm is awaited rejects the waiting future with
+``CancelledError``, although nobody cancelled anything, or with a bare ``Exception``. And from a connection that
+is gone every publish fails at once, so that waiting for a better one is left to the caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self, cast
+from urllib.parse import urlsplit
+
+import aio_pika
+from aio_pika import exceptions as amqp
+from aiormq import Channel as WireChannel
+from aiormq import spec
+from aiormq.exceptions import ChannelAccessRefused, ChannelInvalidStateError, ConnectionNotAllowed
+
+from otpost.errors import BrokerUnreachable, OtpostError
+from otpost.topology import job_queue
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from datetime import datetime
+
+    from aio_pika.abc import AbstractChannel, AbstractConnection
+    from aiormq.abc import ArgumentsType, DeliveredMessage
+
+    from otpost.topology import Argument, Topology
+
+DEFAULT_BROKER_URL: Final = "amqp://guest:guest@127.0.0.1:5672/"
+JSON: Final = "application/json"
+_CLOSE_TIMEOUT_S: Final = 5.0
+
+
+class ConnectionLost(OtpostError):
+    """The channel closed, or did not confirm in time: what was published may or may not be stored."""
+
+
+class Unroutable(OtpostError):
+    """No queue took the message; it is stored nowhere."""
+
+
+class Nacked(OtpostError):
+    """A queue refused the message, usually because it is full."""
+
+
+class QueueRefused(OtpostError):
+    """A queue that should be read is missing, or not ours to read."""
+
+
+class TopologyDiffers(OtpostError):
+    """An exchange or a queue exists already, with other arguments."""
+
+
+def properties(
+    *,
+    kind: str,
+    message_id: str,
+    headers: Mapping[str, str | int] | None = None,
+    timestamp: datetime | None = None,
+    reply_to: str | None = None,
+    correlation_id: str | None = None,
+) -> spec.Basic.Properties:
+    """Build the properties of a persistent JSON message; its headers are new, never a delivery's."""
+    return spec.Basic.Properties(
+        content_type=JSON,
+        message_type=kind,
+        message_id=message_id,
+        headers=dict(headers) if headers else None,
+        timestamp=timestamp,
+        reply_to=reply_to,
+        correlation_id=correlation_id,
+        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+    )
+
+
+def visible_url(url: str) -> str:
+    """Show a broker's URL without its password."""
+    try:
+        parsed = urlsplit(url)
+        host = parsed.hostname or ""
+        port = f":{parsed.port}" if parsed.port else ""
+    except ValueError:
+        return "(not a URL)"
+    user = f"{parsed.username}@" if parsed.username else ""
+    return f"{parsed.scheme}://{user}{host}{port}{parsed.path}"
+
+
+async def connect(url: str, *, name: str, timeout_s: float) -> AbstractConnection:
+    """Open one connection; it does not reconnect by itself.
+
+    :raises BrokerUnreachable: with what is wrong and what to do about it.
+    """
+    where = visible_url(url)
+    if not where.startswith(("amqp://", "amqps://")):
+        raise BrokerUnreachable(
+            f"{where}: a broker's URL begins with amqp:// or amqps://; see OTPOST_BROKER_URL", permanent=True
+        )
+    permanent = False
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await aio_pika.connect(url, client_properties={"connection_name": name})
+    except asyncio.CancelledError:
+        if _cancelled_by_us():
+            raise
+        reason = "the connection was closed while it was opened"
+    except TimeoutError:
+        reason = f"no answer within {timeout_s:g} s; is a firewall in between, or another service on that port?"
+    except amqp.AuthenticationError:
+        permanent = True
+        reason = "the broker refuses the login; check user and password in OTPOST_BROKER_URL"
+    except amqp.ProbableAuthenticationError:
+        permanent = True
+        reason = (
+            "the broker refuses the login; check user and password in OTPOST_BROKER_URL "
+            "(RabbitMQ lets 'guest' in from its own machine only)"
+        )
+    except amqp.ConnectionClosed as error:
+        detail = str(error.args[1]) if len(error.args) > 1 else "the broker closed the connection"
+        permanent = isinstance(error, ConnectionNotAllowed)
+        reason = f"{detail}; check the virtual host at the end of the URL, and the user's permission for it"
+    except amqp.IncompatibleProtocolError:
+        permanent = True
+        reason = "what listens there does not speak AMQP 0-9-1; RabbitMQ's port is 5672, or 5671 with amqps://"
+    except OSError as error:
+        reason = f"{error.strerror or error}; does RabbitMQ run there?"
+    except Exception as error:  # noqa: BLE001 - a foreign protocol on that port fails in any of a dozen ways
+        reason = f"{type(error).__name__} while connecting; is another service on that port?"
+    raise BrokerUnreachable(f"{where}: {reason}", permanent=permanent)
+
+
+def _cancelled_by_us() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    """Turn what aio-pika raises while a channel is used into this module's errors."""
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        if _cancelled_by_us():
+            raise
+        raise ConnectionLost("the connection was closed") from error
+    except amqp.PublishError as error:
+        raise Unroutable("no queue is bound for this message") from error
+    except amqp.DeliveryError as error:
+        raise Nacked("a queue refused the message") from error
+    except TimeoutError as error:
+        raise ConnectionLost("no confirm in time") from error
+    except (amqp.AMQPError, ChannelInvalidStateError, OSError) as error:
+        raise ConnectionLost(f"{type(error).__name__}: the channel is closed") from error
+    except OtpostError:
+        raise
+    except Exception as error:
+        if type(error) is Exception:  # how aiormq rejects a future without a reason
+            raise ConnectionLost("the connection was closed") from error
+        raise
+
+
+async def _open_channel(connection: AbstractConnection, *, confirms: bool) -> AbstractChannel:
+    channel = connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
+    await channel.initialize()
+    return channel
+
+
+async def _wire(channel: AbstractChannel) -> WireChannel:
+    """Reach the channel below aio-pika's, which wraps each message in objects that nobody here needs."""
+    return cast("WireChannel", await channel.get_underlay_channel())
+
+
+class Publisher:
+    """A channel with publisher confirms: what ``publish`` returned from is stored on the broker's disk."""
+
+    def __init__(self, channel: AbstractChannel, wire: WireChannel) -> None:
+        self._channel = channel
+        self._wire = wire
+
+    @classmethod
+    async def open(cls, connection: AbstractConnection) -> Self:
+        """Open the channel on *connection*.
+
+        :raises ConnectionLost: the connection is gone.
+        """
+        async with _translated():
+            channel = await _open_channel(connection, confirms=True)
+            return cls(channel, await _wire(channel))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the channel can still publish."""
+        return not self._wire.is_closed
+
+    async def publish(
+        self,
+        body: bytes,
+        properties: spec.Basic.Properties,
+        *,
+        exchange: str,
+        key: str,
+        timeout_s: float,
+        mandatory: bool = True,
+    ) -> None:
+        """Publish and wait for the broker's confirm, *timeout_s* seconds at the most.
+
+        :raises Unroutable: no queue took it. :raises Nacked: a queue refused it.
+        :raises ConnectionLost: it may or may not be stored.
+        """
+        async with _translated():
+            # Without waiting for the socket to drain: the confirm says more, and the channel's lock is held less.
+            await self._wire.basic_publish(
+                body,
+                exchange=exchange,
+                routing_key=key,
+                properties=properties,
+                mandatory=mandatory,
+                timeout=timeout_s,
+                wait=False,
+            )
+
+    async def close(self) -> None:
+        """Close the channel; safe at any time."""
+        await close_quietly(self._channel)
+
+
+class Consumer:
+    """One consumer on a channel of its own, whose death can be waited for.
+
+    A consumer dies with its channel or its connection, and when the broker cancels it (its queue was deleted,
+    or it held a message for too long); the library tells of the latter only by a callback.
+    """
+
+    def __init__(self, channel: AbstractChannel, wire: WireChannel, queue: str) -> None:
+        self.queue = queue
+        self._channel = channel
+        self._wire = wire
+        self._tag: str | None = None
+        self._dead = asyncio.Event()
+        wire.on_consumer_cancel_callbacks.add(self._died)
+        wire.closing.add_done_callback(self._died)
+
+    @classmethod
+    async def open(  # noqa: PLR0913 - the options of basic.consume
+        cls,
+        connection: AbstractConnection,
+        queue: str,
+        on_message: Callable[[DeliveredMessage], None],
+        *,
+        prefetch: int,
+        exclusive: bool = False,
+        no_ack: bool = False,
+        arguments: Mapping[str, Argument | datetime] | None = None,
+        timeout_s: float = 10.0,
+    ) -> Self:
+        """Consume from *queue*, at most *prefetch* unacknowledged messages at a time.
+
+        :raises QueueRefused: the queue is missing or may not be read. :raises ConnectionLost: no connection.
+        """
+
+        async def consumer_callback(message: DeliveredMessage) -> None:
+            on_message(message)
+
+        async with _translated():
+            channel = await _open_channel(connection, confirms=False)
+            consumer = cls(channel, await _wire(channel), queue)
+            try:
+                await consumer._wire.basic_qos(prefetch_count=prefetch, timeout=timeout_s)
+                answer = await consumer._wire.basic_consume(
+                    queue,
+                    consumer_callback,
+                    exclusive=exclusive,
+                    no_ack=no_ack,
+                    arguments=_table(arguments) if arguments else None,
+                    timeout=timeout_s,
+                )
+            except amqp.ChannelNotFoundEntity as error:
+                raise QueueRefused(f"there is no queue {queue}; declare it with 'otpost topology declare'") from error
+            except ChannelAccessRefused as error:
+                raise QueueRefused(f"the broker refuses to let us read {queue}: {error}") from error
+            consumer._tag = answer.consumer_tag
+            return consumer
+
+    def _died(self, _: object) -> None:
+        self._dead.set()
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether no further message can come."""
+        return self._dead.is_set()
+
+    async def died(self) -> None:
+        """Wait until no further message can come."""
+        await self._dead.wait()
+
+    async def acknowledge(self, delivery_tag: int) -> bool:
+        """Acknowledge one message; False where its channel is gone, so that the broker delivers it again."""
+        try:
+            async with _translated():
+                await self._wire.basic_ack(delivery_tag, wait=False)
+        except ConnectionLost:
+            return False
+        return True
+
+    async def requeue(self, delivery_tag: int) -> None:
+        """Give one message back, counted toward its queue's delivery limit."""
+        try:
+            async with _translated():
+                # Reject, not nack: from RabbitMQ 4.3 a nack no longer counts, and would go round for ever.
+                await self._wire.basic_reject(delivery_tag, requeue=True, wait=False)
+        except ConnectionLost:
+            return
+
+    async def cancel(self) -> None:
+        """Ask for no more messages; those that were delivered can still be acknowledged."""
+        if self._tag is None or self._dead.is_set():
+            return
+        try:
+            async with _translated(), asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await self._wire.basic_cancel(self._tag)
+        except ConnectionLost:
+            return
+
+    async def close(self) -> None:
+        """Close the channel; the broker requeues what was not acknowledged."""
+        await close_quietly(self._channel)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """What a passive declare tells: messages *ready* to be delivered, and *consumers*."""
+
+    ready: int
+    consumers: int
+
+
+async def close_quietly(resource: AbstractChannel | AbstractConnection) -> None:
+    """Close a channel or a connection that may be gone already, within 5 s."""
+    try:
+        async with asyncio.timeout(_CLOSE_TIMEOUT_S), _translated():
+            await resource.close()
+    except (OtpostError, TimeoutError, RuntimeError):
+        return
+
+
+async def inspect_queue(connection: AbstractConnection, name: str, *, timeout_s: float) -> QueueState | None:
+    """Ask for a queue's state, on a channel of its own: a "no such queue", None, closes the channel.
+
+    :raises ConnectionLost: the connection is gone. :raises QueueRefused: we may not ask.
+    """
+    async with _translated():
+        channel = await _open_channel(connection, confirms=False)
+        try:
+            queue = await channel.declare_queue(name, passive=True, timeout=timeout_s)
+        except amqp.ChannelNotFoundEntity:
+            return None
+        except ChannelAccessRefused as error:
+            raise QueueRefused(f"the broker does not let us ask for {name}: {error}") from error
+        finally:
+            await close_quietly(channel)
+        declared = queue.declaration_result
+        return QueueState(declared.message_count or 0, declared.consumer_count or 0)
+
+
+async def sender_exists(connection: AbstractConnection, sender: str, *, timeout_s: float) -> bool:
+    """Ask whether some worker has declared the queue of *sender*.
+
+    :raises ConnectionLost: the connection is gone.
+    """
+    try:
+        return await inspect_queue(connection, job_queue(sender), timeout_s=timeout_s) is not None
+    except QueueRefused:
+        # A producer that may only write cannot ask. What has no queue ends as a dead letter all the same.
+        return True
+
+
+async def declare_exclusive(connection: AbstractConnection, name: str, *, timeout_s: float) -> None:
+    """Declare a queue that only this connection may read and that goes with it.
+
+    :raises ConnectionLost: the connection is gone.
+    """
+    async with _translated():
+        channel = await _open_channel(connection, confirms=False)
+        await channel.declare_queue(name, exclusive=True, auto_delete=True, timeout=timeout_s)
+
+
+async def declare(connection: AbstractConnection, wanted: Topology, *, timeout_s: float = 30.0) -> None:
+    """Declare everything, on a channel of its own: a difference closes the channel.
+
+    :raises TopologyDiffers: something exists with other arguments. :raises ConnectionLost: the connection is gone.
+    """
+    async with _translated(), asyncio.timeout(timeout_s):
+        channel = await _open_channel(connection, confirms=False)
+        wire = await _wire(channel)
+        try:
+            for exchange in wanted.exchanges:
+                await wire.exchange_declare(
+                    exchange.name,
+                    exchange_type=exchange.kind,
+                    durable=True,
+                    arguments=_table(exchange.arguments),
+                )
+            for queue in wanted.queues:
+                await wire.queue_declare(queue.name, durable=True, arguments=_table(queue.arguments))
+            for binding in wanted.bindings:
+                if binding.to_exchange:
+                    await wire.exchange_bind(destination=binding.target, source=binding.source, routing_key=binding.key)
+                else:
+                    await wire.queue_bind(binding.target, binding.source, routing_key=binding.key)
+        except amqp.ChannelPreconditionFailed as error:
+            raise TopologyDiffers(
+                f"{error}. It was declared with other arguments: delete it once it is empty, "
+                "or declare it as 'otpost topology declare' would"
+            ) from error
+        except ChannelAccessRefused as error:
+            raise TopologyDiffers(
+                f"{error}. Give the user permission to configure 'otpost.*', or let somebody else run "
+                "'otpost topology declare'"
+            ) from error
+        finally:
+            await close_quietly(channel)
+
+
+def _table(arguments: Mapping[str, Argument | datetime]) -> ArgumentsType:
+    return dict(arguments.items())

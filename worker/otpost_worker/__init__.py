@@ -1,0 +1,1 @@
+"""otpost's service: takes jobs from the broker and sends them over WhatsApp."""

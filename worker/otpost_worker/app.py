@@ -1,0 +1,143 @@
+"""The worker process: enters its resources, runs its one TaskGroup, and stops in order."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from otpost.errors import OtpostError
+from otpost.topology import DROPPED, job_queue, topology
+from otpost_worker.brokers.rabbitmq import Incoming, Intake, Outbox, Reconnecting, Subscription
+from otpost_worker.brokers.rabbitmq_messages import envelope_of
+from otpost_worker.decision import Policy
+from otpost_worker.deliver import Brake, Deliverer, Sender
+from otpost_worker.dropped import DroppedReader, foreign_sender, read_drop
+from otpost_worker.envelope import Defaults
+from otpost_worker.ledger.sqlite import SqliteLedger
+from otpost_worker.providers.cloud_api import CloudApi, CloudApiAccount
+from otpost_worker.providers.http import open_session
+from otpost_worker.worker import InFlight, job_key
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from otpost_worker.settings import SenderSettings, Settings
+
+_SQLITE: Final = "sqlite:///"
+_DROPPED_PREFETCH: Final = 20
+
+_log = structlog.get_logger("otpost.app")
+
+
+async def run_worker(settings: Settings, *, stopping: asyncio.Event, at_once: asyncio.Event) -> bool:
+    """Take jobs until *stopping*, then finish what is in hand; *at_once* cuts that short.
+
+    Returns whether every job in hand came to its end or was handed back.
+
+    :raises LedgerUnavailable: the ledger cannot be opened. :raises BrokerUnreachable: the broker refuses us.
+    :raises TopologyDiffers: what is declared there is not what is needed.
+    """
+    name = f"otpost worker {secrets.token_hex(3)}"
+    async with AsyncExitStack() as resources:
+        ledger = await resources.enter_async_context(SqliteLedger(Path(settings.ledger_url.removeprefix(_SQLITE))))
+        session = await resources.enter_async_context(
+            open_session(
+                connections=settings.concurrency * len(settings.senders),
+                connect_timeout_s=settings.http_connect_timeout_s,
+                timeout_s=settings.http_timeout_s,
+            )
+        )
+        url, reconnecting = settings.broker_url.get_secret_value(), Reconnecting(random.random)
+        outbox = await resources.enter_async_context(Outbox(url, name=name, reconnecting=reconnecting))
+        tasks = await resources.enter_async_context(asyncio.TaskGroup())
+        in_flight = InFlight(tasks)
+        deliverer = partial(
+            Deliverer,
+            ledger=ledger,
+            broker=outbox,
+            clock=time.time,
+            random=random.random,
+            stopping=stopping,
+            background=in_flight.background,
+        )
+        ours = {key: deliverer(_sender(key, one, session, settings)) for key, one in settings.senders.items()}
+        dropped = DroppedReader(outbox, lambda sender: ours.get(sender) or deliverer(foreign_sender(sender)))
+        intake = Intake(
+            url,
+            name=name,
+            topology=topology(settings.senders),
+            subscriptions=(
+                *(_jobs(sender, way, in_flight, settings.concurrency) for sender, way in ours.items()),
+                _dropped(dropped, in_flight),
+            ),
+            reconnecting=reconnecting,
+        )
+        drained = asyncio.Event()
+        consuming = tasks.create_task(_consume(intake, stopping=stopping, drained=drained))
+        keeping = tasks.create_task(ledger.keep_small())
+        await stopping.wait()
+        _log.info("stopping", in_hand=len(in_flight))
+        clean = await in_flight.drain(settings.shutdown_grace_s, at_once=at_once)
+        drained.set()
+        keeping.cancel()
+        failure = await consuming
+    if failure is not None:
+        raise failure
+    _log.info("stopped", clean=clean)
+    return clean
+
+
+async def _consume(intake: Intake, *, stopping: asyncio.Event, drained: asyncio.Event) -> OtpostError | None:
+    """Consume; what cannot be mended by waiting stops the worker, but lets the jobs in hand finish first."""
+    try:
+        await intake.run(stopping=stopping, drained=drained)
+    except OtpostError as failure:
+        stopping.set()
+        return failure
+    return None
+
+
+def _jobs(sender: str, way: Deliverer, in_flight: InFlight, prefetch: int) -> Subscription:
+    def take(incoming: Incoming) -> None:
+        envelope = envelope_of(incoming.message, sender)
+        in_flight.take(job_key(envelope), incoming, partial(way.deliver, envelope))
+
+    return Subscription(job_queue(sender), prefetch, take)
+
+
+def _dropped(reader: DroppedReader, in_flight: InFlight) -> Subscription:
+    def take(incoming: Incoming) -> None:
+        message = incoming.message
+        drop = read_drop(message.routing_key or "", dict(message.header.properties.headers or {}))
+        envelope = envelope_of(message, drop.sender)
+        in_flight.take((DROPPED, job_key(envelope)), incoming, partial(reader.end, envelope, drop))
+
+    return Subscription(DROPPED, _DROPPED_PREFETCH, take)
+
+
+def _sender(name: str, one: SenderSettings, session: aiohttp.ClientSession, settings: Settings) -> Sender:
+    account = CloudApiAccount(
+        phone_number_id=one.phone_number_id,
+        access_token=one.access_token.get_secret_value(),
+        api_base=one.api_base,
+        api_version=one.api_version,
+    )
+    return Sender(
+        name=name,
+        provider=CloudApi(account, session, clock=time.time),
+        defaults=Defaults(one.template, one.language),
+        policy=Policy(
+            timeout_s=settings.http_timeout_s,
+            max_attempts=settings.max_attempts,
+            resend_unknown=settings.unknown_outcome == "resend",
+        ),
+        brake=Brake(),
+    )

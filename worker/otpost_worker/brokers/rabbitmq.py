@@ -1,0 +1,332 @@
+"""RabbitMQ: deliveries in; results, the delay ladder and dead letters out.
+
+Two connections, so that a broker which blocks publishers (no memory, no disk) does not hold up acknowledgements.
+Both come back by themselves. Neither is aio-pika's "robust" kind: that one cancels the handlers of a connection
+that is lost, and a cancelled request is a code sent twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+from uuid import uuid4
+
+import structlog
+
+from otpost import rabbitmq
+from otpost.errors import BrokerUnreachable
+from otpost.rabbitmq import ConnectionLost, Nacked, Unroutable
+from otpost.result import RESULT_TYPE
+from otpost.topology import DEAD, HEADER_TRACEPARENT, JOBS, RESULTS, Topology, delay_route
+from otpost_worker.brokers.rabbitmq_messages import job_properties, letter_headers
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from types import TracebackType
+
+    from aio_pika.abc import AbstractConnection
+    from aiormq import spec
+    from aiormq.abc import DeliveredMessage
+
+    from otpost_worker.envelope import Envelope, Event, Letter
+
+_CONNECT_TIMEOUT_S: Final = 10.0
+# A broker that has not confirmed by then is stuck or gone: the connection is given up and the message published anew.
+_CONFIRM_TIMEOUT_S: Final = 15.0
+_REPLY_TIMEOUT_S: Final = 2.0
+_RESULT_TRIES: Final = 3
+_FIRST_PAUSE_S: Final = 0.25
+_MAX_PAUSE_S: Final = 10.0
+
+_log = structlog.get_logger("otpost.rabbitmq")
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnecting:
+    """How to come back: *random* (0 to 1) keeps workers that lost the same broker from coming back at once."""
+
+    random: Callable[[], float]
+
+    def pause_s(self, failures: int) -> float:
+        """Seconds to wait after that many failures in a row: doubling, half of it by chance."""
+        longest: float = min(_FIRST_PAUSE_S * 2.0 ** min(failures, 10), _MAX_PAUSE_S)
+        return longest * (0.5 + 0.5 * self.random())
+
+
+class Outbox:
+    """Implements ``ports.Broker``: every call returns once confirmed, over as many connections as it takes."""
+
+    def __init__(self, url: str, *, name: str, reconnecting: Reconnecting) -> None:
+        self._url = url
+        self._name = name
+        self._reconnecting = reconnecting
+        self._opening = asyncio.Lock()
+        self._connection: AbstractConnection | None = None
+        self._publisher: rabbitmq.Publisher | None = None
+
+    async def __aenter__(self) -> Self:
+        """Nothing is opened yet: the first message opens the connection."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connection."""
+        await self._give_up(self._publisher)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection now."""
+        return self._publisher is not None and self._publisher.is_open
+
+    async def publish_event(self, event: Event, envelope: Envelope) -> None:
+        """See ``ports.Broker``."""
+        headers: dict[str, str | int] = {HEADER_TRACEPARENT: envelope.traceparent} if envelope.traceparent else {}
+        reply = envelope.reply
+        told = rabbitmq.properties(
+            kind=RESULT_TYPE,
+            message_id=event.id,
+            headers=headers,
+            correlation_id=reply.correlation_id if reply else None,
+        )
+        await self._publish_result(event, told, f"{envelope.sender}.{event.status}")
+        if reply is not None:
+            await self._try_to_reply(event, told, reply.queue)
+
+    async def _publish_result(self, event: Event, told: spec.Basic.Properties, key: str) -> None:
+        for tries in range(_RESULT_TRIES):
+            try:
+                await self._publish_once(event.body, told, exchange=RESULTS, key=key)
+            except Nacked:
+                # Somebody's own queue is full. The stream has the event then, but there is no telling whether.
+                await asyncio.sleep(self._reconnecting.pause_s(tries))
+            else:
+                return
+        _log.warning("result.refused", event_id=event.id, to_stream_alone=True)
+        await self._publish(event.body, told, exchange="", key=RESULTS)
+
+    async def _try_to_reply(self, event: Event, told: spec.Basic.Properties, queue: str) -> None:
+        """Best effort: who asked for a reply may be gone, or its queue full."""
+        try:
+            async with asyncio.timeout(_REPLY_TIMEOUT_S):
+                publisher = await self._open()
+                await publisher.publish(
+                    event.body, told, exchange="", key=queue, timeout_s=_REPLY_TIMEOUT_S, mandatory=False
+                )
+        except (TimeoutError, Nacked, Unroutable, ConnectionLost, BrokerUnreachable):
+            _log.info("reply.not_taken", event_id=event.id)
+
+    async def delay(self, envelope: Envelope, delay_s: float) -> None:
+        """See ``ports.Broker``."""
+        exchange, key = delay_route(delay_s, envelope.sender)
+        await self._publish_job(envelope, exchange=exchange, key=key)
+
+    async def hand_back(self, envelope: Envelope) -> None:
+        """See ``ports.Broker``."""
+        # Not by requeueing: that counts toward the queue's delivery limit, and a job that met twenty
+        # restarts would be dropped.
+        await self._publish_job(envelope, exchange=JOBS, key=envelope.sender)
+
+    async def bury(self, envelope: Envelope, letter: Letter) -> None:
+        """See ``ports.Broker``."""
+        await self._publish_job(envelope, exchange=DEAD, key="", more=letter_headers(envelope, letter))
+
+    async def _publish_job(
+        self, envelope: Envelope, *, exchange: str, key: str, more: dict[str, str | int] | None = None
+    ) -> None:
+        # An id of its own for each copy: the library tells returned messages apart by nothing else.
+        told = job_properties(envelope, uuid4().hex, more)
+        await self._publish(envelope.body, told, exchange=exchange, key=key)
+
+    async def _publish(self, body: bytes, told: spec.Basic.Properties, *, exchange: str, key: str) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._publish_once(body, told, exchange=exchange, key=key)
+            except (Nacked, Unroutable) as error:
+                _log.error("publish.refused", exchange=exchange, error=str(error))
+                await asyncio.sleep(self._reconnecting.pause_s(failures))
+                failures += 1
+            else:
+                return
+
+    async def _publish_once(self, body: bytes, told: spec.Basic.Properties, *, exchange: str, key: str) -> None:
+        """Publish over as many connections as it takes.
+
+        :raises Nacked: a queue refused it. :raises Unroutable: there is none.
+        """
+        while True:
+            publisher = await self._open()
+            try:
+                await publisher.publish(body, told, exchange=exchange, key=key, timeout_s=_CONFIRM_TIMEOUT_S)
+            except ConnectionLost as error:
+                _log.warning("publish.unconfirmed", error=str(error), again=True)
+                await self._give_up(publisher)
+            else:
+                return
+
+    async def _open(self) -> rabbitmq.Publisher:
+        """Return the open channel, however long it takes to get one."""
+        failures = 0
+        while True:
+            if self._publisher is not None and self._publisher.is_open:
+                return self._publisher
+            async with self._opening:
+                if self._publisher is not None and self._publisher.is_open:
+                    return self._publisher
+                try:
+                    self._connection = await rabbitmq.connect(
+                        self._url, name=f"{self._name} results", timeout_s=_CONNECT_TIMEOUT_S
+                    )
+                    self._publisher = await rabbitmq.Publisher.open(self._connection)
+                except (BrokerUnreachable, ConnectionLost) as error:
+                    _log.warning("broker.unreachable", error=str(error))
+                    await asyncio.sleep(self._reconnecting.pause_s(failures))
+                    failures += 1
+
+    async def _give_up(self, publisher: rabbitmq.Publisher | None) -> None:
+        """Close the connection that *publisher* belongs to, unless somebody has opened another one already."""
+        if publisher is not self._publisher:
+            return
+        connection, self._connection, self._publisher = self._connection, None, None
+        if connection is not None:
+            await rabbitmq.close_quietly(connection)
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One message that was delivered, and how to settle it with the broker that delivered it."""
+
+    message: DeliveredMessage
+    consumer: rabbitmq.Consumer
+
+    async def acknowledge(self) -> bool:
+        """Tell the broker that it is taken care of; False where it will be delivered again all the same."""
+        return await self.consumer.acknowledge(self._tag)
+
+    async def requeue(self) -> None:
+        """Give it back to its queue, counted toward the delivery limit."""
+        await self.consumer.requeue(self._tag)
+
+    @property
+    def _tag(self) -> int:
+        tag = self.message.delivery_tag
+        assert tag is not None  # noqa: S101 - only basic.get-empty has none
+        return tag
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A queue to consume from, how many of its messages to hold at most, and who takes them."""
+
+    queue: str
+    prefetch: int
+    take: Callable[[Incoming], None]
+
+
+class Intake:
+    """Keeps consuming: opens the connection again when it is lost, and notices consumers that died in silence."""
+
+    def __init__(  # noqa: PLR0913 - what it consumes, and how it comes back
+        self,
+        url: str,
+        *,
+        name: str,
+        topology: Topology,
+        subscriptions: tuple[Subscription, ...],
+        reconnecting: Reconnecting,
+        check_every_s: float = 15.0,
+    ) -> None:
+        self._url = url
+        self._name = name
+        self._topology = topology
+        self._subscriptions = subscriptions
+        self._reconnecting = reconnecting
+        self._check_every_s = check_every_s
+        self._consumers: list[rabbitmq.Consumer] = []
+        self.ready = asyncio.Event()
+
+    async def run(self, *, stopping: asyncio.Event, drained: asyncio.Event) -> None:
+        """Consume until *stopping*, then keep the connection for acknowledgements until *drained*.
+
+        :raises TopologyDiffers: what exists on the broker is not what is needed. :raises BrokerUnreachable: it
+        refused the login, which waiting does not mend.
+        """
+        failures = 0
+        while not stopping.is_set():
+            try:
+                connection = await rabbitmq.connect(self._url, name=f"{self._name} jobs", timeout_s=_CONNECT_TIMEOUT_S)
+            except BrokerUnreachable as error:
+                if error.permanent:
+                    raise
+                pause_s = self._reconnecting.pause_s(failures)
+                failures += 1
+                _log.warning("broker.unreachable", error=str(error), retry_in_s=round(pause_s, 2))
+                await _first(stopping.wait(), asyncio.sleep(pause_s))
+                continue
+            try:
+                await self._consume(connection, stopping=stopping, drained=drained)
+                failures = 0
+            except (ConnectionLost, rabbitmq.QueueRefused) as error:
+                _log.warning("broker.lost", error=str(error))
+                await _first(stopping.wait(), asyncio.sleep(self._reconnecting.pause_s(failures)))
+                failures += 1
+            finally:
+                self.ready.clear()
+                await rabbitmq.close_quietly(connection)
+
+    async def _consume(
+        self, connection: AbstractConnection, *, stopping: asyncio.Event, drained: asyncio.Event
+    ) -> None:
+        await rabbitmq.declare(connection, self._topology)
+        consumers = [await self._subscribe(connection, subscription) for subscription in self._subscriptions]
+        self.ready.set()
+        _log.info("consuming", queues=[consumer.queue for consumer in consumers])
+        lost = [consumer.died() for consumer in consumers]
+        await _first(stopping.wait(), self._watch(connection, consumers), *lost)
+        if not stopping.is_set():
+            raise ConnectionLost("a consumer has died")
+        for consumer in consumers:
+            await consumer.cancel()
+        await _first(drained.wait(), *(consumer.died() for consumer in consumers))
+
+    async def _subscribe(self, connection: AbstractConnection, subscription: Subscription) -> rabbitmq.Consumer:
+        holder: list[rabbitmq.Consumer] = []
+        early: list[DeliveredMessage] = []
+
+        def take(message: DeliveredMessage) -> None:
+            # The broker may deliver before basic.consume has returned the consumer to acknowledge with.
+            if holder:
+                subscription.take(Incoming(message, holder[0]))
+            else:
+                early.append(message)
+
+        consumer = await rabbitmq.Consumer.open(connection, subscription.queue, take, prefetch=subscription.prefetch)
+        holder.append(consumer)
+        for message in early:
+            subscription.take(Incoming(message, consumer))
+        return consumer
+
+    async def _watch(self, connection: AbstractConnection, consumers: list[rabbitmq.Consumer]) -> None:
+        """Return when the broker no longer knows of a consumer that we believe to have."""
+        while True:
+            await asyncio.sleep(self._check_every_s)
+            for consumer in consumers:
+                state = await rabbitmq.inspect_queue(connection, consumer.queue, timeout_s=_CONNECT_TIMEOUT_S)
+                if state is None or state.consumers == 0:
+                    _log.warning("consumer.missing", queue=consumer.queue)
+                    return
+
+
+async def _first(*waits: Awaitable[object]) -> None:
+    """Wait for the first of *waits*, end the others, and raise what the first raised."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

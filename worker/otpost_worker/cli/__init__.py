@@ -1,0 +1,62 @@
+"""The command line: parses, calls, prints."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+import otpost
+from otpost.errors import InvalidJob, OtpostError
+from otpost_worker.cli import dead, results, send, service
+from otpost_worker.ports import LedgerUnavailable
+from otpost_worker.settings import InvalidSettings
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(otpost.__version__, prog_name="otpost")
+def otpost_command() -> None:
+    """Send one-time passwords over WhatsApp: nothing lost, nothing late, nothing twice, nothing leaked.
+
+    Settings are environment variables OTPOST_…; 'otpost config' lists them.
+    """
+
+
+otpost_command.add_command(send.send)
+otpost_command.add_command(service.worker)
+otpost_command.add_command(results.results)
+otpost_command.add_command(dead.dead)
+otpost_command.add_command(service.topology)
+otpost_command.add_command(service.config)
+otpost_command.add_command(service.simulator)
+
+
+def run() -> int:
+    """Run the command line and return its exit status: 0 done, 1 failed, 2 misused."""
+    try:
+        # Commands tell their exit status by returning it; click's own way would be an exception.
+        return int(otpost_command.main(prog_name="otpost", standalone_mode=False) or 0)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.Abort:
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has had enough.
+        sys.stderr.close()
+        return 1
+    except (OtpostError, LedgerUnavailable, InvalidSettings) as error:
+        _complain(error)
+        return 1
+
+
+def _complain(error: Exception) -> None:
+    problems = (
+        [str(one) for one in error.problems] if isinstance(error, (InvalidJob, InvalidSettings)) else [str(error)]
+    )
+    for problem in problems:
+        click.echo(f"otpost: {problem}", err=True)

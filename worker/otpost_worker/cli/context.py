@@ -1,0 +1,73 @@
+"""What every command needs: the settings, an event loop, a way to print."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+import orjson
+from rich.console import Console
+from rich.markup import escape
+
+from otpost_worker.settings import Loaded, load
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from otpost_worker.settings import Settings
+
+T = TypeVar("T")
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
+
+
+def load_settings() -> Loaded:
+    """Read the settings from the environment and complain about names that nobody knows.
+
+    :raises InvalidSettings: with every problem.
+    """
+    loaded = load(os.environ, lambda file: Path(file).read_text(encoding="utf-8"))
+    for warning in loaded.warnings:
+        click.echo(f"otpost: warning: {warning}", err=True)
+    return loaded
+
+
+def broker_url(settings: Settings) -> str:
+    """The broker's URL with its password."""
+    return settings.broker_url.get_secret_value()
+
+
+def run_async(main: Coroutine[Any, Any, T]) -> T:
+    """Run *main* to its end, on uvloop where that is installed."""
+    try:
+        import uvloop  # noqa: PLC0415 - not there on every platform
+    except ImportError:
+        factory = None
+    else:
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main)
+
+
+def print_json(value: object) -> None:
+    """Print one JSON object on one line, at once."""
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE))
+    sys.stdout.buffer.flush()
+
+
+def out() -> Console:
+    """Standard output for people: colours and tables on a terminal, plain text elsewhere."""
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def err() -> Console:
+    """Standard error for people."""
+    return Console(stderr=True, highlight=False)
+
+
+def plain(value: object) -> str:
+    """Show a value that somebody else wrote, without obeying its markup."""
+    return "" if value is None else escape(str(value))

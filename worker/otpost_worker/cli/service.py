@@ -1,0 +1,178 @@
+"""``otpost worker``, ``topology``, ``config`` and ``simulator``."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+from pydantic import BaseModel, SecretStr
+from rich.table import Table
+
+from otpost import rabbitmq
+from otpost.rabbitmq import visible_url
+from otpost.topology import topology as topology_of
+from otpost_worker.app import run_worker
+from otpost_worker.cli.context import (
+    broker_url,
+    json_option,
+    load_settings,
+    out,
+    plain,
+    print_json,
+    run_async,
+)
+from otpost_worker.settings import PREFIX, InvalidSettings, Settings
+from otpost_worker.simulator import SimulatorOptions, serve
+from otpost_worker.telemetry import configure_logging
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_NO_SENDER = (
+    "no sender is configured: set OTPOST_PHONE_NUMBER_ID and OTPOST_ACCESS_TOKEN, or OTPOST_SENDERS_FILE for several"
+)
+
+
+@click.command()
+@click.option("--sender", "senders", multiple=True, help="Serve only this sender; may be repeated [default: all].")
+@click.option("--concurrency", type=click.IntRange(1, 2000), help="Jobs in hand at once, for each sender.")
+def worker(senders: tuple[str, ...], concurrency: int | None) -> int:
+    """Take jobs and send them, until SIGTERM. Start as many as you like."""
+    settings = _for_worker(load_settings().settings, senders, concurrency)
+    configure_logging(log_format=_log_format(settings), level=settings.log_level)
+    return run_async(_work(settings))
+
+
+def _for_worker(settings: Settings, senders: tuple[str, ...], concurrency: int | None) -> Settings:
+    if not settings.senders:
+        raise InvalidSettings([_NO_SENDER])
+    unknown = sorted(set(senders) - set(settings.senders))
+    if unknown:
+        raise click.UsageError(f"no such sender: {', '.join(unknown)}; configured are {', '.join(settings.senders)}")
+    chosen = {name: one for name, one in settings.senders.items() if not senders or name in senders}
+    return settings.model_copy(update={"senders": chosen, "concurrency": concurrency or settings.concurrency})
+
+
+def _log_format(settings: Settings) -> str:
+    """JSON, unless somebody is looking and has not asked for it."""
+    asked_for = "log_format" in settings.model_fields_set
+    return "console" if sys.stderr.isatty() and not asked_for else settings.log_format
+
+
+async def _work(settings: Settings) -> int:
+    stopping, at_once = asyncio.Event(), asyncio.Event()
+    _on_signals(stopping, at_once)
+    clean = await run_worker(settings, stopping=stopping, at_once=at_once)
+    return 0 if clean else 1
+
+
+def _on_signals(stopping: asyncio.Event, at_once: asyncio.Event) -> None:
+    def stop() -> None:
+        if stopping.is_set():
+            at_once.set()
+        stopping.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+
+
+@click.group()
+def topology() -> None:
+    """Provision the broker."""
+
+
+@topology.command()
+@click.option("--sender", "senders", multiple=True, help="A sender's name; may be repeated [default: the configured].")
+def declare(senders: tuple[str, ...]) -> int:
+    """Declare every exchange, queue and binding; doing it again changes nothing."""
+    settings = load_settings().settings
+    names = senders or tuple(settings.senders)
+    if not names:
+        raise InvalidSettings([_NO_SENDER + "; or name it with --sender"])
+    return run_async(_declare(broker_url(settings), names))
+
+
+async def _declare(url: str, senders: tuple[str, ...]) -> int:
+    wanted = topology_of(senders)
+    connection = await rabbitmq.connect(url, name="otpost topology", timeout_s=10.0)
+    try:
+        await rabbitmq.declare(connection, wanted)
+    finally:
+        await rabbitmq.close_quietly(connection)
+    click.echo(
+        f"declared {len(wanted.exchanges)} exchanges, {len(wanted.queues)} queues and {len(wanted.bindings)} "
+        f"bindings on {visible_url(url)}"
+    )
+    return 0
+
+
+@click.command()
+@click.option("--strict", is_flag=True, help="Fail on OTPOST_ names that are no settings.")
+@json_option
+def config(strict: bool, as_json: bool) -> int:
+    """Print the settings in force, secrets hidden."""
+    loaded = load_settings()
+    if strict and loaded.warnings:
+        return 1
+    settings = loaded.settings
+    rows = {PREFIX + name.upper(): value for name, value in _shown(settings).items() if name != "senders"}
+    senders = {name: _shown(one) for name, one in settings.senders.items()}
+    if as_json:
+        print_json({"settings": rows, "senders": senders})
+        return 0
+    table = Table("setting", "value", "what it is", box=None, pad_edge=False)
+    for name, field in Settings.model_fields.items():
+        if name != "senders":
+            table.add_row(PREFIX + name.upper(), plain(rows[PREFIX + name.upper()]), plain(field.description))
+    out().print(table)
+    for name, one in senders.items():
+        table = Table(f"sender {name}", "value", box=None, pad_edge=False)
+        for key, value in one.items():
+            table.add_row(key, plain(value))
+        out().print()
+        out().print(table)
+    if not senders:
+        out().print(f"\n{_NO_SENDER}")
+    return 0
+
+
+def _shown(model: BaseModel) -> dict[str, Any]:
+    return {name: _visible(name, getattr(model, name)) for name in type(model).model_fields}
+
+
+def _visible(name: str, value: object) -> object:
+    if name == "broker_url" and isinstance(value, SecretStr):
+        return visible_url(value.get_secret_value())
+    return "***" if isinstance(value, SecretStr) else value
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8088, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0),
+    default=80.0,
+    show_default=True,
+    help="Messages a second of a number; 0 for no limit.",
+)
+@click.option("--pair/--no-pair", default=True, show_default=True, help="Meta's limit for each recipient.")
+def simulator(port: int, rate: float, pair: bool) -> int:
+    """Be the Cloud API on this machine: no account, no phone, nothing leaves it.
+
+    Point a worker at it with OTPOST_API_BASE. Which recipients answer with which error stands in
+    docs/simulator.md.
+    """
+    configure_logging(log_format="console", level="warning")
+    options = SimulatorOptions(port=port, rate=rate, pair=pair)
+    return run_async(_simulate(options, click.echo))
+
+
+async def _simulate(options: SimulatorOptions, announce: Callable[[str], None]) -> int:
+    stopping = asyncio.Event()
+    _on_signals(stopping, asyncio.Event())
+    await serve(options, stopping, announce)
+    return 0

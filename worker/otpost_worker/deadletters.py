@@ -1,0 +1,271 @@
+"""Dead letters: looking at them, replaying and purging them.
+
+Looking takes every letter from the queue without acknowledging any, and gives them back by closing the channel.
+An exclusive consumer keeps two lookers from seeing half of the letters each. The queue's delivery limit of a
+million is what lets a letter be looked at for as long as it is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from otpost import rabbitmq
+from otpost.errors import InvalidJob, OtpostError
+from otpost.job import OtpJob, decode_object, is_job_id, parse_rfc3339
+from otpost.result import mask_number
+from otpost.topology import (
+    DEAD,
+    HEADER_DIED_AT,
+    HEADER_ERROR,
+    HEADER_REASON,
+    HEADER_SENDER,
+    JOBS,
+)
+from otpost_worker.brokers.rabbitmq_messages import envelope_of, job_properties
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+    from aio_pika.abc import AbstractConnection
+    from aiormq.abc import DeliveredMessage
+
+    from otpost_worker.envelope import Envelope
+
+MAX_LOOKED_AT: Final = 60_000  # a channel's prefetch is a 16-bit number
+_IDLE_S: Final = 1.0
+_BUSY_S: Final = 10.0
+_TIMEOUT_S: Final = 10.0
+
+
+class DeadLettersBusy(OtpostError):
+    """Somebody else is looking at the dead letters."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One dead letter, as it may be shown: no code, no full number.
+
+    *deadline* in Unix seconds is None where the body is no job. *tags* are its deliveries: two letters of one job
+    and run are one.
+    """
+
+    job_id: str
+    sender: str
+    run: int
+    attempt: int
+    reason: str
+    error: dict[str, Any]
+    died_at: str
+    to: str | None
+    deadline: float | None
+    envelope: Envelope
+    tags: tuple[int, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything that may be seen."""
+        return {
+            "job_id": self.job_id,
+            "sender": self.sender,
+            "run": self.run,
+            "attempt": self.attempt,
+            "reason": self.reason,
+            "error": self.error,
+            "died_at": self.died_at,
+            "to": self.to,
+            "deadline": self.deadline,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which letters: all that are given must fit. *died_before* in Unix seconds."""
+
+    job_ids: frozenset[str] = frozenset()
+    reason: str | None = None
+    sender: str | None = None
+    died_before: float | None = None
+
+    def fits(self, letter: DeadLetter) -> bool:
+        """Whether the letter is one of them."""
+        died_at = parse_rfc3339(letter.died_at) or 0.0
+        return (
+            (not self.job_ids or letter.job_id in self.job_ids)
+            and self.reason in (None, letter.reason)
+            and self.sender in (None, letter.sender)
+            and (self.died_before is None or died_at < self.died_before)
+        )
+
+
+def read_letter(message: DeliveredMessage) -> DeadLetter:
+    """Read a dead letter; whatever somebody has put into the queue, there is one."""
+    properties = message.header.properties
+    headers: dict[str, Any] = properties.headers or {}
+    sender = _text(headers.get(HEADER_SENDER)) or "?"
+    envelope = envelope_of(message, sender)
+    job_id, to, deadline = _job_facts(envelope)
+    return DeadLetter(
+        job_id=job_id or _text(properties.message_id) or "?",
+        sender=sender,
+        run=envelope.run,
+        attempt=envelope.attempt,
+        reason=_text(headers.get(HEADER_REASON)) or "?",
+        error=_error(_text(headers.get(HEADER_ERROR))),
+        died_at=_text(headers.get(HEADER_DIED_AT)) or "?",
+        to=to,
+        deadline=deadline,
+        envelope=envelope,
+        tags=(message.delivery_tag or 0,),
+    )
+
+
+def _job_facts(envelope: Envelope) -> tuple[str | None, str | None, float | None]:
+    try:
+        job = OtpJob.parse(envelope.body, now=time.time(), published_at=envelope.published_at)
+    except InvalidJob:
+        return _id_of(envelope.body), None, envelope.deadline
+    return job.id, mask_number(job.to), envelope.deadline or job.deadline
+
+
+def _id_of(body: bytes) -> str | None:
+    try:
+        job_id = decode_object(body).get("id")
+    except InvalidJob:
+        return None
+    return job_id if is_job_id(job_id) else None
+
+
+def _error(text: str) -> dict[str, Any]:
+    try:
+        error = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {}
+    return error if isinstance(error, dict) else {}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
+    return value if isinstance(value, str) else ""
+
+
+def merge(letters: Iterable[DeadLetter]) -> list[DeadLetter]:
+    """Make one of two letters that tell of the same job and run, the earlier first."""
+    merged: dict[object, DeadLetter] = {}
+    for letter in letters:
+        # Letters without a job's id are about bodies that are no jobs: nothing tells whether two are the same.
+        key = (letter.job_id, letter.run) if letter.job_id != "?" else object()
+        known = merged.get(key)
+        merged[key] = replace(known, tags=known.tags + letter.tags) if known else letter
+    return list(merged.values())
+
+
+class DeadLetters:
+    """The letters that were there when it was opened; they go back when it is closed."""
+
+    def __init__(
+        self,
+        connection: AbstractConnection,
+        consumer: rabbitmq.Consumer,
+        letters: list[DeadLetter],
+        more: int,
+    ) -> None:
+        self.letters = letters
+        self.more = more
+        self._connection = connection
+        self._consumer = consumer
+
+    async def remove(self, letter: DeadLetter) -> None:
+        """Remove a letter for good."""
+        for tag in letter.tags:
+            if not await self._consumer.acknowledge(tag):
+                raise rabbitmq.ConnectionLost("the connection was closed; look again before you go on")
+
+    async def replay(self, letter: DeadLetter, publisher: rabbitmq.Publisher, *, deadline: float | None) -> None:
+        """Publish the letter's job again as its next run, and remove the letter once that is confirmed.
+
+        :raises ConnectionLost: the letter is still there; the job may have been published.
+        """
+        again = replace(
+            letter.envelope,
+            run=letter.run + 1,
+            attempt=1,
+            counted=0,
+            drops=0,
+            deadline=deadline or letter.envelope.deadline,
+        )
+        await publisher.publish(
+            again.body,
+            job_properties(again, letter.job_id),
+            exchange=JOBS,
+            key=again.sender,
+            timeout_s=_TIMEOUT_S,
+        )
+        await self.remove(letter)
+
+    async def open_publisher(self) -> rabbitmq.Publisher:
+        """Open a channel to publish replays on."""
+        return await rabbitmq.Publisher.open(self._connection)
+
+    async def has_sender(self, sender: str) -> bool:
+        """Whether some worker has declared that sender's queue."""
+        return await rabbitmq.sender_exists(self._connection, sender, timeout_s=_TIMEOUT_S)
+
+
+@asynccontextmanager
+async def open_dead_letters(url: str) -> AsyncIterator[DeadLetters]:
+    """Take all dead letters in hand; what is not removed goes back unchanged.
+
+    :raises BrokerUnreachable: no connection. :raises QueueRefused: there is no such queue.
+    :raises DeadLettersBusy: somebody else has them in hand.
+    """
+    connection = await rabbitmq.connect(url, name="otpost dead letters", timeout_s=_TIMEOUT_S)
+    try:
+        arrived: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
+        consumer = await _only_reader(connection, arrived.put_nowait)
+        letters = [read_letter(message) async for message in _until_idle(arrived, connection)]
+        more = await rabbitmq.inspect_queue(connection, DEAD, timeout_s=_TIMEOUT_S)
+        yield DeadLetters(connection, consumer, merge(letters), more.ready if more else 0)
+        # An acknowledgement has no answer: closing the channel in order makes the broker read it first.
+        await consumer.close()
+    finally:
+        await rabbitmq.close_quietly(connection)
+
+
+async def _only_reader(connection: AbstractConnection, take: Callable[[DeliveredMessage], None]) -> rabbitmq.Consumer:
+    deadline = time.monotonic() + _BUSY_S
+    while True:
+        if await rabbitmq.inspect_queue(connection, DEAD, timeout_s=_TIMEOUT_S) is None:
+            raise rabbitmq.QueueRefused(f"there is no queue {DEAD}; declare it with 'otpost topology declare'")
+        try:
+            return await rabbitmq.Consumer.open(connection, DEAD, take, prefetch=MAX_LOOKED_AT, exclusive=True)
+        except rabbitmq.QueueRefused as error:
+            if time.monotonic() > deadline:
+                raise DeadLettersBusy(
+                    "the dead letters are in somebody else's hands: another 'otpost dead' command, or a consumer "
+                    f"of your own on the queue {DEAD}; try again when it is done"
+                ) from error
+        await asyncio.sleep(0.2)
+
+
+async def _until_idle(
+    arrived: asyncio.Queue[DeliveredMessage], connection: AbstractConnection
+) -> AsyncIterator[DeliveredMessage]:
+    """Yield what the queue delivers until it has nothing more to deliver."""
+    count = 0
+    while count < MAX_LOOKED_AT:
+        try:
+            async with asyncio.timeout(_IDLE_S):
+                message = await arrived.get()
+        except TimeoutError:
+            state = await rabbitmq.inspect_queue(connection, DEAD, timeout_s=_TIMEOUT_S)
+            if state is None or state.ready == 0:
+                return
+            continue
+        count += 1
+        yield message

@@ -1,0 +1,142 @@
+"""What follows from what a provider said (contract, section 6). Expiry beats retry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, assert_never
+
+from otpost_worker.backoff import delay_s
+from otpost_worker.outcome import Accepted, Error, Kind, Outcome, Refused, Unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Trouble that is the sender's and not the job's does not use up the job's attempts.
+UNCOUNTED: Final = frozenset({Kind.THROUGHPUT, Kind.QUOTA, Kind.SENDER_HALTED})
+PERMANENT: Final = frozenset({Kind.TEMPLATE, Kind.RECIPIENT, Kind.BAD_REQUEST})
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The knobs of the decision.
+
+    *timeout_s*: the total time one request may take; none starts with less than that before the deadline.
+    *max_attempts*: how many counted attempts a job has. *resend_unknown*: whether a job whose request may or may
+    not have arrived is sent once more. *unknown_pause_s*: how long to wait before that, for a webhook to settle
+    it. *halt_pause_s*: how long a sender rests after a refusal that concerns all of its jobs.
+    """
+
+    timeout_s: float = 5.0
+    max_attempts: int = 8
+    resend_unknown: bool = True
+    unknown_pause_s: float = 5.0
+    halt_pause_s: float = 30.0
+
+    def latest_start(self, deadline: float) -> float:
+        """The last instant at which a request may start, in Unix seconds."""
+        return deadline - self.timeout_s
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What came before this attempt: *counted* attempts, earlier *failures* by kind."""
+
+    counted: int = 0
+    failures: Mapping[Kind, int] = field(default_factory=dict)
+
+    def failures_of(self, kind: Kind) -> int:
+        """How many earlier attempts of this run failed for this reason."""
+        return self.failures.get(kind, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The job ends well."""
+
+    accepted: Accepted
+
+
+@dataclass(frozen=True, slots=True)
+class RetryIn:
+    """The next attempt comes after *delay_s*; *counted* is what the job has used up by then.
+
+    *announced* is whether the world hears of it: not where nothing may follow but the end.
+    """
+
+    delay_s: float
+    counted: int
+    error: Error
+    announced: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """As a retry; and none of the sender's other jobs need try for *retry.delay_s*."""
+
+    retry: RetryIn
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """The job ends as a dead letter for *error.kind*."""
+
+    error: Error
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """The deadline comes before anything more could be done; *error* is the last failure, if there was one."""
+
+    error: Error | None
+
+
+Decision = Done | RetryIn | Halt | Bury | Expire
+
+
+def decide(  # noqa: PLR0913 - the facts that a decision rests on
+    outcome: Outcome, *, deadline: float, now: float, history: History, policy: Policy, random: float
+) -> Decision:
+    """Decide what follows from *outcome*; times in Unix seconds, *random* between 0 and 1."""
+    match outcome:
+        case Accepted():
+            return Done(outcome)
+        case Refused():
+            return _after_refusal(outcome, deadline, now, history, policy, random)
+        case Unknown():
+            return after_unknown(outcome.error, deadline=deadline, now=now, history=history, policy=policy)
+        case _:  # pragma: no cover
+            assert_never(outcome)
+
+
+def _after_refusal(  # noqa: PLR0913 - as decide
+    refused: Refused, deadline: float, now: float, history: History, policy: Policy, random: float
+) -> Decision:
+    kind = refused.error.kind
+    if kind in PERMANENT:
+        return Bury(refused.error)
+    before = history.failures_of(kind)
+    counted = history.counted + (kind not in UNCOUNTED)
+    used_up = refused.max_retries is not None and before >= refused.max_retries
+    if used_up or counted >= policy.max_attempts:
+        return Bury(replace(refused.error, kind=Kind.EXHAUSTED))
+    if kind is Kind.SENDER_HALTED:
+        wait = policy.halt_pause_s
+    else:
+        wait = delay_s(kind, before, asked_s=refused.not_before_s, random=random)
+    if now + wait > policy.latest_start(deadline):
+        return Expire(refused.error)
+    retry = RetryIn(wait, counted, refused.error)
+    return Halt(retry) if kind is Kind.SENDER_HALTED else retry
+
+
+def after_unknown(error: Error, *, deadline: float, now: float, history: History, policy: Policy) -> Decision:
+    """Decide what follows where nobody can tell whether the message was taken.
+
+    Not even a deadline that leaves no room makes this ``expired``: the message may have arrived.
+    """
+    counted = history.counted + 1
+    second = history.failures_of(Kind.UNKNOWN) > 0
+    room = now + policy.unknown_pause_s <= policy.latest_start(deadline)
+    if second or not room or counted >= policy.max_attempts:
+        return Bury(replace(error, kind=Kind.UNKNOWN))
+    return RetryIn(policy.unknown_pause_s, counted, error, announced=policy.resend_unknown)

@@ -1,0 +1,346 @@
+"""The way of a job: claim, send, decide, record, settle. It knows ports only.
+
+When ``deliver`` returns, the job's next home has confirmed it and the delivery may be acknowledged. When it is
+cancelled, the delivery must not be: the ledger knows how far the job came, and the next delivery goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, TypeVar, assert_never
+
+import structlog
+
+from otpost_worker.attempts import Acknowledge, State, Wait, Wish
+from otpost_worker.decision import Bury, Decision, Done, Expire, Halt, Policy, RetryIn, after_unknown, decide
+from otpost_worker.envelope import Defaults, Envelope, Parcel, Unreadable, open_envelope
+from otpost_worker.outcome import Accepted, Error, Kind, Outcome
+from otpost_worker.ports import (
+    Claimed,
+    ClaimReply,
+    ClaimRequest,
+    Entry,
+    Lapsed,
+    LedgerUnavailable,
+    Message,
+    MustEnd,
+    Recorded,
+    Ticket,
+)
+from otpost_worker.steps import buried_only, failed, invalid, step_of, subject_of, subject_of_unreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from otpost_worker.envelope import Step
+    from otpost_worker.ports import Broker, Clock, Ledger, Provider
+
+T = TypeVar("T")
+Ending = Bury | Expire
+
+# A claim outlives the longest request by this much (contract, section 5).
+LEASE_MARGIN_S: Final = 5.0
+_LEDGER_PAUSE_S: Final = 1.0
+# How often the table is asked again before the job takes a breath on the ladder.
+_STARTS: Final = 5
+
+_log = structlog.get_logger("otpost.deliver")
+
+
+class Brake:
+    """Whether a sender is halted: after a refusal that concerns all of its jobs, none is tried for a while."""
+
+    def __init__(self) -> None:
+        self.until = 0.0
+
+    def halt(self, until: float) -> None:
+        """Send nothing before *until* (Unix seconds)."""
+        self.until = max(self.until, until)
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sends: a business number with what belongs to it."""
+
+    name: str
+    provider: Provider
+    defaults: Defaults
+    policy: Policy
+    brake: Brake
+
+
+class Deliverer:
+    """Takes one sender's jobs along their way; safe to use for many jobs at once.
+
+    *stopping*: once set, nothing new is begun. *background*: keeps a coroutine running that must outlive a job.
+    *random* gives numbers between 0 and 1.
+    """
+
+    def __init__(  # noqa: PLR0913 - everything that the way of a job meets
+        self,
+        sender: Sender,
+        *,
+        ledger: Ledger,
+        broker: Broker,
+        clock: Clock,
+        random: Callable[[], float],
+        stopping: asyncio.Event,
+        background: Callable[[Awaitable[None]], None],
+    ) -> None:
+        self._sender = sender
+        self._ledger = ledger
+        self._broker = broker
+        self._clock = clock
+        self._random = random
+        self._stopping = stopping
+        self._background = background
+
+    async def deliver(self, envelope: Envelope, *, ending: Ending | None = None) -> None:
+        """Take the job as far as it goes now; with *ending* it is not sent any more, but ends like that."""
+        opened = open_envelope(envelope, self._sender.defaults, now=self._clock())
+        match opened:
+            case Parcel():
+                await self._advance(opened, ending or _unsealable(opened))
+            case Unreadable():
+                await self._refuse(opened)
+            case _:  # pragma: no cover
+                assert_never(opened)
+
+    async def _advance(self, parcel: Parcel, ending: Ending | None) -> None:
+        for _ in range(_STARTS):
+            request = self._request(parcel, ending)
+            asked_at = self._clock()
+            reply = await self._claim(request)
+            if reply is None:
+                await self._broker.hand_back(parcel.envelope)
+                return
+            if await self._act(reply, parcel, request, ending, asked_at):
+                return
+        await self._broker.delay(parcel.envelope, _LEDGER_PAUSE_S)
+
+    async def _act(
+        self, reply: ClaimReply, parcel: Parcel, request: ClaimRequest, ending: Ending | None, asked_at: float
+    ) -> bool:
+        """Do what the table says; False where it has to be asked again."""
+        match reply:
+            case Claimed():
+                return await self._attempt(parcel, reply, asked_at)
+            case Recorded():
+                return await self._publish(reply, request.job_id)
+            case Lapsed():
+                return await self._lapse(reply, request.job_id)
+            case MustEnd():
+                step = self._last_step(reply, parcel, ending)
+                recorded = await self._insist(lambda: self._ledger.conclude(request, step))
+                return recorded is not None and await self._publish(recorded, request.job_id)
+            case Wait(until):
+                await self._broker.delay(parcel.envelope, until - self._clock())
+                return True
+            case Acknowledge():
+                return True
+            case _:  # pragma: no cover
+                assert_never(reply)
+
+    # Claiming and sending
+
+    def _request(self, parcel: Parcel, ending: Ending | None) -> ClaimRequest:
+        policy, envelope, now = self._sender.policy, parcel.envelope, self._clock()
+        wish = Wish(
+            run=envelope.run,
+            attempt=envelope.attempt,
+            late=max(now, parcel.hold_until) > policy.latest_start(parcel.deadline),
+            hold_until=min(max(parcel.hold_until, self._sender.brake.until), parcel.deadline),
+            resend=policy.resend_unknown,
+            end=ending is not None,
+        )
+        return ClaimRequest(parcel.job.id, wish, envelope, parcel.deadline, policy.timeout_s + LEASE_MARGIN_S)
+
+    async def _claim(self, request: ClaimRequest) -> ClaimReply | None:
+        """Ask the ledger until it answers; None where the worker stops before."""
+        while not self._stopping.is_set():
+            try:
+                return await self._ledger.claim(request)
+            except LedgerUnavailable as error:
+                _log.warning("ledger.unavailable", doing="claim", error=str(error))
+            await self._pause()
+        return None
+
+    async def _attempt(self, parcel: Parcel, claimed: Claimed, asked_at: float) -> bool:
+        now = self._clock()
+        lease_left = asked_at + self._sender.policy.timeout_s + LEASE_MARGIN_S - now
+        in_time = now <= self._sender.policy.latest_start(parcel.deadline)
+        if self._stopping.is_set() or not in_time or lease_left < self._sender.policy.timeout_s:
+            await self._insist(lambda: self._ledger.release(claimed.ticket))
+            return False
+        outcome = await self._sender.provider.send(self._message(parcel, claimed.ticket))
+        await self._conclude_attempt(parcel, claimed, outcome, started_at=now)
+        return True
+
+    async def _conclude_attempt(self, parcel: Parcel, claimed: Claimed, outcome: Outcome, *, started_at: float) -> None:
+        now = self._clock()
+        decision = decide(
+            outcome,
+            deadline=parcel.deadline,
+            now=now,
+            history=claimed.history,
+            policy=self._sender.policy,
+            random=self._random(),
+        )
+        if isinstance(decision, Halt):
+            self._sender.brake.halt(now + decision.retry.delay_s)
+        step = step_of(decision, subject_of(parcel, provider=self._sender.provider.name), now=now)
+        self._tell(claimed.ticket, outcome, decision, duration_s=now - started_at)
+        recorded = await self._record(claimed.ticket, _entry(outcome, decision, step), parcel.envelope)
+        if recorded is not None:
+            await self._publish(recorded, parcel.job.id)
+
+    def _message(self, parcel: Parcel, ticket: Ticket) -> Message:
+        first = ticket.run == 1 and ticket.attempt == 1
+        callback = ticket.job_id if first else f"{ticket.job_id}/{ticket.run}/{ticket.attempt}"
+        assert parcel.job.code is not None  # noqa: S101 - _unsealable lets no other job come this far
+        return Message(parcel.job.to, parcel.job.code, parcel.template, parcel.language, callback)
+
+    # Recording
+
+    async def _record(self, ticket: Ticket, entry: Entry, envelope: Envelope) -> Recorded | None:
+        if not entry.step.ends_job:
+            # Without its record the retry could not be told from the attempt before it.
+            return await self._insist(lambda: self._ledger.record(ticket, entry))
+        try:
+            return await self._ledger.record(ticket, entry)
+        except LedgerUnavailable as error:
+            # Whoever waits for the end of the job shall not wait for the ledger too.
+            _log.warning("ledger.unavailable", doing="record an end", job_id=ticket.job_id, error=str(error))
+            self._background(self._insist_quietly(lambda: self._ledger.record(ticket, entry)))
+            return Recorded(envelope, entry.step)
+
+    async def _lapse(self, lapsed: Lapsed, job_id: str) -> bool:
+        now = self._clock()
+        # The ledger's job, not the delivery's: of two jobs under one id the first one counts.
+        parcel = open_envelope(lapsed.envelope, self._sender.defaults, now=now)
+        assert isinstance(parcel, Parcel)  # noqa: S101 - what could not be read was never claimed
+        error = Error(Kind.UNKNOWN, title="No outcome", detail="the worker that sent it did not live to tell")
+        decision = after_unknown(
+            error, deadline=parcel.deadline, now=now, history=lapsed.history, policy=self._sender.policy
+        )
+        subject = subject_of(parcel, provider=self._sender.provider.name, attempt=lapsed.ticket.attempt)
+        entry = Entry(_state(decision, unknown=True), Kind.UNKNOWN, step_of(decision, subject, now=now))
+        recorded = await self._insist(lambda: self._ledger.lapse(lapsed.ticket, entry))
+        return recorded is not None and await self._publish(recorded, job_id)
+
+    def _last_step(self, end: MustEnd, parcel: Parcel, ending: Ending | None) -> Step:
+        now, name = self._clock(), self._sender.provider.name
+        if end.unknown is not None:
+            error = Error(Kind.UNKNOWN, title="Answer lost", detail="it may have arrived; it is not sent again")
+            return failed(error, subject_of(parcel, provider=name, attempt=end.unknown), now=now)
+        return step_of(_expiry_first(ending, late=now > parcel.deadline), subject_of(parcel, provider=name), now=now)
+
+    async def _refuse(self, unreadable: Unreadable) -> None:
+        envelope, now = unreadable.envelope, self._clock()
+        error = invalid(unreadable)
+        subject = subject_of_unreadable(unreadable, nonce=secrets.token_hex(16))
+        step = failed(error, subject, now=now)
+        _log.warning("job.invalid", job_id=unreadable.job_id, sender=envelope.sender, problems=error.detail)
+        recorded: Recorded | None = Recorded(envelope, step)
+        if unreadable.job_id is not None:
+            wish = Wish(envelope.run, envelope.attempt, end=True)
+            request = ClaimRequest(unreadable.job_id, wish, envelope, now, LEASE_MARGIN_S)
+            recorded = await self._insist(lambda: self._ledger.refuse(request, step))
+        if recorded is None:
+            recorded = Recorded(envelope, buried_only(error, attempt=envelope.attempt, now=now))
+        await self._publish(recorded, unreadable.job_id)
+
+    # Settling
+
+    async def _publish(self, recorded: Recorded, job_id: str | None) -> bool:
+        """Publish what follows: its event first, the job's next home last."""
+        envelope, step = recorded.envelope, recorded.step
+        if step.event is not None:
+            await self._broker.publish_event(step.event, envelope)
+        if step.next is not None:
+            copy = replace(envelope, attempt=step.next.attempt, counted=step.next.counted, drops=0)
+            await self._broker.delay(copy, step.next.due_at - self._clock())
+        if step.letter is not None:
+            await self._broker.bury(envelope, step.letter)
+            if step.event is not None and job_id is not None:
+                await self._note_buried(job_id, envelope.run)
+        return True
+
+    async def _note_buried(self, job_id: str, run: int) -> None:
+        try:
+            await self._ledger.note_buried(job_id, run)
+        except LedgerUnavailable as error:
+            # Without the note a later copy of the job writes its dead letter again: one of two that count as one.
+            _log.warning("ledger.unavailable", doing="note a dead letter", job_id=job_id, error=str(error))
+
+    # The ledger's bad days
+
+    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Repeat *call* until the ledger answers."""
+        while True:
+            try:
+                return await call()
+            except LedgerUnavailable as error:
+                _log.warning("ledger.unavailable", doing="record", error=str(error))
+            await asyncio.sleep(_LEDGER_PAUSE_S)
+
+    async def _insist_quietly(self, call: Callable[[], Awaitable[object]]) -> None:
+        await self._insist(call)
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(_LEDGER_PAUSE_S):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    def _tell(self, ticket: Ticket, outcome: Outcome, decision: Decision, *, duration_s: float) -> None:
+        error = None if isinstance(outcome, Accepted) else outcome.error
+        retry = decision.retry if isinstance(decision, Halt) else decision
+        _log.info(
+            "attempt.finished",
+            job_id=ticket.job_id,
+            run=ticket.run,
+            attempt=ticket.attempt,
+            sender=self._sender.name,
+            outcome=type(outcome).__name__.lower(),
+            decision=type(decision).__name__.lower(),
+            kind=error.kind.value if error else None,
+            code=error.code if error else None,
+            http_status=error.http_status if error else None,
+            trace_id=error.provider_trace_id if error else None,
+            # Its beginning holds the recipient's number.
+            message_id_ends=outcome.provider_message_id[-8:] if isinstance(outcome, Accepted) else None,
+            retry_in_s=round(retry.delay_s, 3) if isinstance(retry, RetryIn) else None,
+            duration_ms=round(duration_s * 1000),
+        )
+
+
+def _unsealable(parcel: Parcel) -> Bury | None:
+    if parcel.job.code is not None:
+        return None
+    return Bury(Error(Kind.NO_KEY, title="Sealed code", detail="no worker here holds a key that opens sealed_code"))
+
+
+def _expiry_first(ending: Ending | None, *, late: bool) -> Ending:
+    """A job that is too late is only that; but a sender that nobody knows has to be told in any case."""
+    misdirected = isinstance(ending, Bury) and ending.error.kind is Kind.NO_SENDER
+    return Expire(None) if ending is None or (late and not misdirected) else ending
+
+
+def _entry(outcome: Outcome, decision: Decision, step: Step) -> Entry:
+    if isinstance(outcome, Accepted):
+        return Entry(State.SETTLED, None, step, outcome.provider_message_id)
+    unknown = outcome.error.kind is Kind.UNKNOWN
+    return Entry(_state(decision, unknown=unknown), outcome.error.kind, step)
+
+
+def _state(decision: Decision, *, unknown: bool) -> State:
+    match decision:
+        case Done() | Bury() | Expire():
+            return State.SETTLED
+        case RetryIn() | Halt():
+            return State.UNKNOWN if unknown else State.REFUSED
+        case _:  # pragma: no cover
+            assert_never(decision)

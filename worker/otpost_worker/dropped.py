@@ -1,0 +1,112 @@
+"""What the broker gave up on: told apart by how it got here, and ended properly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from otpost.job import is_sender_name
+from otpost.topology import JOBS, destination_of
+from otpost_worker.decision import Bury, Expire, Policy
+from otpost_worker.deliver import Brake, Sender
+from otpost_worker.envelope import Defaults
+from otpost_worker.outcome import Error, Kind, Outcome, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otpost_worker.deliver import Deliverer
+    from otpost_worker.envelope import Envelope
+    from otpost_worker.ports import Broker, Message
+
+# Its neighbours in a dying worker's buffer lose deliveries too, so the first drops say nothing about the job itself.
+MAX_DROPS: Final = 2
+UNNAMEABLE: Final = "~unknown"
+_MAX_SHOWN: Final = 60
+
+_log = structlog.get_logger("otpost.dropped")
+
+
+class Cause(Enum):
+    """Why the broker gave a message up."""
+
+    NO_SENDER = "no queue for its sender"
+    EXPIRED = "its time in the queue was over"
+    RETURNED = "it came back too often"
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Where a dropped message was going, and why it did not get there."""
+
+    sender: str
+    cause: Cause
+
+
+def read_drop(routing_key: str, headers: dict[str, Any]) -> Drop:
+    """Tell from a dropped message's routing key and its ``x-death`` header where it comes from.
+
+    A message that was in a job queue has that queue as its latest death; one without a queue came from an
+    alternate exchange, at once or behind the delay ladder.
+    """
+    deaths = headers.get("x-death")
+    latest = deaths[0] if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict) else {}
+    queue, reason = _text(latest.get("queue")), _text(latest.get("reason"))
+    if not queue.startswith(f"{JOBS}."):
+        return Drop(destination_of(routing_key), Cause.NO_SENDER)
+    sender = queue.removeprefix(f"{JOBS}.")
+    return Drop(sender, Cause.EXPIRED if reason == "expired" else Cause.RETURNED)
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value or "")
+
+
+class NobodySends:
+    """The provider of a sender that this worker does not serve."""
+
+    name = None
+
+    async def send(self, message: Message) -> Outcome:
+        """Refuse: what the broker dropped is never sent from here."""
+        return Refused(Error(Kind.NO_SENDER, title="No such sender", detail=message.callback))
+
+
+def foreign_sender(name: str) -> Sender:
+    """Describe a sender that this worker can end jobs for, but not send for."""
+    return Sender(name, NobodySends(), Defaults("unknown", "en"), Policy(), Brake())
+
+
+class DroppedReader:
+    """Ends what the broker dropped. *deliverer* gives the way of a job for a sender's name."""
+
+    def __init__(self, broker: Broker, deliverer: Callable[[str], Deliverer]) -> None:
+        self._broker = broker
+        self._deliverer = deliverer
+
+    async def end(self, envelope: Envelope, drop: Drop) -> None:
+        """Give the job another chance, or end it; when this returns, it may be acknowledged."""
+        _log.warning(
+            "job.dropped",
+            sender=drop.sender[:_MAX_SHOWN],
+            cause=drop.cause.name.lower(),
+            drops=envelope.drops,
+        )
+        named = replace(envelope, sender=drop.sender if is_sender_name(drop.sender) else UNNAMEABLE)
+        if drop.cause is Cause.RETURNED and envelope.drops < MAX_DROPS:
+            await self._broker.hand_back(replace(named, drops=envelope.drops + 1))
+            return
+        await self._deliverer(named.sender).deliver(named, ending=_ending(drop))
+
+
+def _ending(drop: Drop) -> Bury | Expire:
+    if drop.cause is Cause.EXPIRED:
+        return Expire(None)
+    if drop.cause is Cause.RETURNED:
+        detail = "workers gave it back or died of it more often than the queue's delivery limit allows, three times"
+        return Bury(Error(Kind.DELIVERY_LIMIT, title="Delivery limit", detail=detail))
+    detail = f"there is no queue {JOBS}.{drop.sender[:_MAX_SHOWN]}: no worker is configured for this sender"
+    return Bury(Error(Kind.NO_SENDER, title="No such sender", detail=detail))

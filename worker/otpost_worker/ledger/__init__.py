@@ -1,0 +1,1 @@
+"""What is known of every job, shared by all workers of one broker."""

@@ -1,0 +1,67 @@
+"""How the SQLite ledger lays out its rows."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+
+from otpost_worker.envelope import Envelope, Reply
+
+SCHEMA: Final = (
+    """CREATE TABLE IF NOT EXISTS runs (
+        job_id TEXT NOT NULL,
+        run INTEGER NOT NULL,
+        envelope BLOB NOT NULL,       -- everything of the envelope but its body, as JSON
+        body BLOB,                    -- NULL once nothing can need it any more
+        end_status TEXT,              -- NULL while the run is under way
+        end_step BLOB,
+        buried INTEGER NOT NULL DEFAULT 0,
+        forget_at REAL NOT NULL,
+        PRIMARY KEY (job_id, run)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS runs_forget_at ON runs (forget_at)",
+    """CREATE TABLE IF NOT EXISTS attempts (
+        job_id TEXT NOT NULL,
+        run INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        kind TEXT,
+        token TEXT NOT NULL,
+        lease_until REAL,
+        due_at REAL,
+        step BLOB,
+        provider_message_id TEXT,
+        PRIMARY KEY (job_id, run, attempt)
+    ) WITHOUT ROWID""",
+)
+
+
+def envelope_to_json(envelope: Envelope) -> bytes:
+    """Encode the envelope without its body, which has a column of its own so that it can be erased."""
+    reply = envelope.reply
+    return orjson.dumps(
+        {
+            "sender": envelope.sender,
+            "run": envelope.run,
+            "attempt": envelope.attempt,
+            "counted": envelope.counted,
+            "deadline": envelope.deadline,
+            "reply": [reply.queue, reply.correlation_id] if reply else None,
+            "traceparent": envelope.traceparent,
+            "published_at": envelope.published_at,
+        }
+    )
+
+
+def envelope_from_row(data: bytes, body: bytes | None) -> Envelope:
+    """Decode what ``envelope_to_json`` encoded."""
+    fields: dict[str, Any] = orjson.loads(data)
+    reply, published_at = fields.pop("reply"), fields.pop("published_at")
+    return Envelope(
+        body=body or b"",
+        reply=Reply(*reply) if reply else None,
+        published_at=datetime.fromisoformat(published_at) if published_at else None,
+        **fields,
+    )

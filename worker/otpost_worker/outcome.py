@@ -1,0 +1,70 @@
+"""What a provider said to one request, in words that are the same for every provider."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """Why something failed. Each kind has one policy (contract, section 6)."""
+
+    THROUGHPUT = "throughput"
+    PAIR_LIMIT = "pair_limit"
+    QUOTA = "quota"
+    USER_LIMIT = "user_limit"
+    UNAVAILABLE = "unavailable"
+    SENDER_HALTED = "sender_halted"
+    TEMPLATE = "template"
+    RECIPIENT = "recipient"
+    BAD_REQUEST = "bad_request"
+    # The kinds below are ours: no single answer of a provider has them.
+    UNKNOWN = "unknown"
+    EXHAUSTED = "exhausted"
+    INVALID_JOB = "invalid_job"
+    DELIVERY_LIMIT = "delivery_limit"
+    NO_SENDER = "no_sender"
+    NO_KEY = "no_key"
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """What a result says of a failure; its texts never hold the code or the recipient's number."""
+
+    kind: Kind
+    code: int | None = None
+    title: str | None = None
+    detail: str | None = None
+    http_status: int | None = None
+    provider_trace_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider took the message. *held* when it says that it will not pass it on at once."""
+
+    provider_message_id: str
+    held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The provider did not take the message, or the request never reached it.
+
+    *not_before_s*: the provider asked for this pause, or its table does (seconds).
+    *max_retries*: how often this may be tried again, where its table says less than the policy would.
+    """
+
+    error: Error
+    not_before_s: float | None = None
+    max_retries: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Nobody can tell whether the provider took the message."""
+
+    error: Error
+
+
+Outcome = Accepted | Refused | Unknown

@@ -1,0 +1,172 @@
+"""What the way of a job needs of the world, as narrow protocols; the adapters implement them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from otpost_worker.attempts import Acknowledge, Wait
+
+if TYPE_CHECKING:
+    from otpost_worker.attempts import State, Wish
+    from otpost_worker.decision import History
+    from otpost_worker.envelope import Envelope, Event, Letter, Step
+    from otpost_worker.outcome import Kind, Outcome
+
+
+class LedgerUnavailable(Exception):
+    """The ledger cannot be read or written now. Nothing is sent without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One authentication message: to whom, what, and our own word for it. The ``repr`` hides all of it."""
+
+    to: str
+    code: str
+    template: str
+    language: str
+    callback: str
+
+    def __repr__(self) -> str:
+        """Only our own word for it."""
+        return f"Message(callback={self.callback!r})"
+
+
+class Provider(Protocol):
+    """Who carries messages for one sender."""
+
+    @property
+    def name(self) -> str | None:
+        """What results call it; None where there is none."""
+
+    async def send(self, message: Message) -> Outcome:
+        """Make one request; within its total timeout there is an outcome, whatever happens."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRequest:
+    """A delivery, as the ledger needs to know it.
+
+    *lease_s*: how long a claim lasts, by the ledger's clock. *deadline* (Unix seconds) tells how long the ledger
+    has to remember the job.
+    """
+
+    job_id: str
+    wish: Wish
+    envelope: Envelope
+    deadline: float
+    lease_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A claim that was granted: *token* tells it from any other claim of the same attempt."""
+
+    job_id: str
+    run: int
+    attempt: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The attempt is ours until the lease ends."""
+
+    ticket: Ticket
+    history: History
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What was recorded to follow, to be published again with the envelope of the ledger, not the delivery's.
+
+    *envelope.body* is empty where the ledger no longer holds the job: nothing of *step* needs it then.
+    """
+
+    envelope: Envelope
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class Lapsed:
+    """The claim *ticket* ended without an outcome; *history* is what came before it."""
+
+    ticket: Ticket
+    history: History
+    envelope: Envelope
+
+
+@dataclass(frozen=True, slots=True)
+class MustEnd:
+    """Nothing may be sent any more. *unknown* is the attempt that may have arrived, if there is one."""
+
+    history: History
+    unknown: int | None
+
+
+ClaimReply = Claimed | Recorded | Lapsed | MustEnd | Acknowledge | Wait
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An attempt's outcome as the ledger keeps it, together with the step that follows."""
+
+    state: State
+    kind: Kind | None
+    step: Step
+    provider_message_id: str | None = None
+
+
+class Ledger(Protocol):
+    """What is known of every job, shared by all workers of one broker.
+
+    Every method may raise ``LedgerUnavailable``, and may be called again then.
+    """
+
+    async def claim(self, request: ClaimRequest) -> ClaimReply:
+        """Look the delivery up in the table and, where it may be sent, claim its attempt: one operation."""
+
+    async def record(self, ticket: Ticket, entry: Entry) -> Recorded | None:
+        """Record the outcome of a claim.
+
+        Returns the step to publish; None where the claim was no longer ours and somebody else's step stands.
+        """
+
+    async def lapse(self, ticket: Ticket, entry: Entry) -> Recorded | None:
+        """Record a lapsed claim as unknown; None where it is not, or no longer, a lapsed claim."""
+
+    async def conclude(self, request: ClaimRequest, step: Step) -> Recorded | None:
+        """End a run without a request; None where the table now says something else."""
+
+    async def refuse(self, request: ClaimRequest, step: Step) -> Recorded | None:
+        """End the run of a body that is no job; None where its id belongs to another job, which is left alone."""
+
+    async def release(self, ticket: Ticket) -> None:
+        """Take back a claim whose request never left, as if it had not been."""
+
+    async def note_buried(self, job_id: str, run: int) -> None:
+        """Note that the run's dead letter is confirmed, so that it is not published again."""
+
+
+class Broker(Protocol):
+    """Where what follows from a job goes. Each call returns once the broker has confirmed it, however long it takes."""
+
+    async def publish_event(self, event: Event, envelope: Envelope) -> None:
+        """Publish a result of the job in *envelope*, to everybody and to who asked for it."""
+
+    async def delay(self, envelope: Envelope, delay_s: float) -> None:
+        """Bring the job back to its sender's queue after *delay_s*; never earlier."""
+
+    async def hand_back(self, envelope: Envelope) -> None:
+        """Put the job back into its sender's queue, unchanged."""
+
+    async def bury(self, envelope: Envelope, letter: Letter) -> None:
+        """Leave the job among the dead letters."""
+
+
+class Clock(Protocol):
+    """The time of day in Unix seconds."""
+
+    def __call__(self) -> float:
+        """Tell the time."""

@@ -1,0 +1,212 @@
+"""Meta's WhatsApp Cloud API: the request, what its answers mean, and sending."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from yarl import URL
+
+from otpost_worker.outcome import Accepted, Error, Kind, Outcome, Refused, Unknown
+from otpost_worker.providers.cloud_api_codes import rule_of, rule_of_status
+from otpost_worker.providers.http import Reply, post
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import aiohttp
+
+    from otpost_worker.ports import Clock, Message
+
+NAME: Final = "cloud_api"
+DEFAULT_API_BASE: Final = "https://graph.facebook.com"
+DEFAULT_API_VERSION: Final = "v25.0"
+_MAX_TEXT: Final = 300
+_MAX_WAIT_S: Final = 24 * 3600.0
+_TRACE_HEADERS: Final = ("x-fb-trace-id", "x-fb-request-id", "x-fb-debug")
+
+
+def request_body(message: Message) -> bytes:
+    """Encode the message. The code stands in it twice, in the body and in the button, as the template asks for it.
+
+    ``to`` goes with its ``+``: without it Meta would prepend the business number's own country code.
+    """
+    code = [{"type": "text", "text": message.code}]
+    return orjson.dumps(
+        {
+            "messaging_product": "whatsapp",
+            "recipient_type": "individual",
+            "to": message.to,
+            "biz_opaque_callback_data": message.callback,
+            "type": "template",
+            "template": {
+                "name": message.template,
+                "language": {"code": message.language},
+                "components": [
+                    {"type": "body", "parameters": code},
+                    {"type": "button", "sub_type": "url", "index": "0", "parameters": code},
+                ],
+            },
+        }
+    )
+
+
+def outcome_of(reply: Reply, message: Message, *, now: float) -> Outcome:
+    """Judge an answer. Nothing of what it echoes of *message* gets into the outcome's texts."""
+    answer = _object(reply.body)
+    if 200 <= reply.status < 300:
+        return _taken(answer, reply)
+    error = answer.get("error")
+    fields: Mapping[str, Any] = error if isinstance(error, dict) else {}
+    code, subcode = _integer(fields.get("code")), _integer(fields.get("error_subcode"))
+    if code is None:
+        rule = rule_of_status(reply.status)
+    else:
+        rule = rule_of(code, subcode, status=reply.status, transient=fields.get("is_transient") is True)
+    asked_s = retry_after_s(reply.headers.get("Retry-After"), now=now)
+    if rule.kind is Kind.QUOTA:
+        asked_s = quota_pause_s(reply.headers.get("x-business-use-case-usage")) or asked_s
+    return Refused(
+        Error(
+            kind=rule.kind,
+            code=code,
+            title=_told(fields.get("message"), message) or f"HTTP status {reply.status}",
+            detail=_told(_details(fields), message),
+            http_status=reply.status,
+            provider_trace_id=_trace_id(fields, reply.headers),
+        ),
+        not_before_s=max(asked_s or 0.0, rule.min_wait_s or 0.0) or None,
+        max_retries=rule.max_retries,
+    )
+
+
+def _taken(answer: Mapping[str, Any], reply: Reply) -> Accepted | Unknown:
+    messages = answer.get("messages")
+    first = messages[0] if isinstance(messages, list) and messages and isinstance(messages[0], dict) else {}
+    message_id, status = first.get("id"), first.get("message_status")
+    if isinstance(message_id, str) and message_id:
+        return Accepted(message_id, held=isinstance(status, str) and status != "accepted")
+    return Unknown(
+        Error(
+            Kind.UNKNOWN,
+            title="Success without a message id",
+            detail="the provider's answer could not be understood",
+            http_status=reply.status,
+            provider_trace_id=_trace_id({}, reply.headers),
+        )
+    )
+
+
+def retry_after_s(value: str | None, *, now: float) -> float | None:
+    """Read a Retry-After header, seconds or a date (RFC 9110 10.2.3); None where it says nothing usable.
+
+    Meta does not document the header, so what cannot be read is not there.
+    """
+    if value is None:
+        return None
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", value.strip()):
+        return min(float(value), _MAX_WAIT_S)
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    wait = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - datetime.fromtimestamp(now, UTC)
+    return min(wait.total_seconds(), _MAX_WAIT_S) if wait.total_seconds() > 0 else None
+
+
+def quota_pause_s(header: str | None) -> float | None:
+    """Read from a usage header how long the quota stays exhausted; its longest time counts.
+
+    Meta gives ``estimated_time_to_regain_access`` in minutes, in lists by business.
+    """
+    usage = _object(header.encode(errors="replace")) if header else {}
+    rows: Iterable[Any] = (row for rows in usage.values() if isinstance(rows, list) for row in rows)
+    minutes = [
+        float(value)
+        for row in rows
+        if isinstance(row, dict)
+        and isinstance(value := row.get("estimated_time_to_regain_access"), (int, float))
+        and not isinstance(value, bool)
+        and 0 < value < _MAX_WAIT_S
+    ]
+    return min(max(minutes) * 60, _MAX_WAIT_S) if minutes else None
+
+
+def _object(body: bytes | None) -> dict[str, Any]:
+    try:
+        decoded = orjson.loads(body or b"")
+    except orjson.JSONDecodeError:
+        return {}
+    return decoded if isinstance(decoded, dict) else {}
+
+
+def _integer(value: object) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else None
+
+
+def _details(fields: Mapping[str, Any]) -> str | None:
+    data = fields.get("error_data")
+    details = data.get("details") if isinstance(data, dict) else data
+    return details if isinstance(details, str) else None
+
+
+def _told(text: object, message: Message) -> str | None:
+    """Keep what the provider says, but for what it repeats of the message."""
+    if not isinstance(text, str) or not text:
+        return None
+    digits = message.to.removeprefix("+")
+    return text.replace(message.code, "***").replace(digits, "***")[:_MAX_TEXT]
+
+
+def _trace_id(fields: Mapping[str, Any], headers: Mapping[str, str]) -> str | None:
+    inside = fields.get("fbtrace_id")
+    if isinstance(inside, str) and inside:
+        return inside[:_MAX_TEXT]
+    return next((headers[name][:_MAX_TEXT] for name in _TRACE_HEADERS if name in headers), None)
+
+
+@dataclass(frozen=True, slots=True)
+class CloudApiAccount:
+    """Where one sender's messages go, and with which token; the ``repr`` hides the token."""
+
+    phone_number_id: str
+    access_token: str
+    api_base: str = DEFAULT_API_BASE
+    api_version: str = DEFAULT_API_VERSION
+
+    def __repr__(self) -> str:
+        """Everything but the token."""
+        return f"CloudApiAccount(phone_number_id={self.phone_number_id!r}, api_base={self.api_base!r})"
+
+
+class CloudApi:
+    """Implements ``ports.Provider`` for one sender, over a session that it shares with others."""
+
+    def __init__(self, account: CloudApiAccount, session: aiohttp.ClientSession, *, clock: Clock) -> None:
+        self._session = session
+        self._clock = clock
+        self._url = URL(f"{account.api_base.rstrip('/')}/{account.api_version}/{account.phone_number_id}/messages")
+        self._headers = {
+            "Authorization": f"Bearer {account.access_token}",
+            "Content-Type": "application/json",
+        }
+
+    @property
+    def name(self) -> str:
+        """What results call it."""
+        return NAME
+
+    async def send(self, message: Message) -> Outcome:
+        """Make one request; see ``ports.Provider``."""
+        reply = await post(self._session, self._url, request_body(message), self._headers)
+        if isinstance(reply, Reply):
+            return outcome_of(reply, message, now=self._clock())
+        return reply

@@ -1,0 +1,234 @@
+"""The settings: from a mapping such as ``os.environ`` to one frozen value, every problem reported together."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from otpost.job import is_sender_name
+from otpost.rabbitmq import DEFAULT_BROKER_URL
+from otpost.topology import DEFAULT_SENDER
+from otpost_worker.providers.cloud_api import DEFAULT_API_BASE, DEFAULT_API_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+PREFIX: Final = "OTPOST_"
+_FILE_SUFFIX: Final = "_FILE"
+# What Kubernetes puts into every container's environment for a service named otpost-…
+_INJECTED: Final = re.compile(r"OTPOST_(.+_)?(SERVICE_(HOST|PORT(_.+)?)|PORT_\d+_(TCP|UDP)(_.+)?)")
+
+
+class InvalidSettings(Exception):
+    """The settings cannot be used; *problems* lists each, with its name and what to do."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(problems))
+
+
+class SenderSettings(BaseModel):
+    """One business number with what belongs to it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    phone_number_id: Annotated[str, Field(pattern=r"^[0-9]{1,32}$", description="The number's id, not the number.")]
+    access_token: Annotated[SecretStr, Field(min_length=1, description="A system user's token.")]
+    template: Annotated[
+        str | None, Field(pattern=r"^[a-z0-9_]{1,512}$", description="For jobs that name no template.")
+    ] = None
+    language: Annotated[
+        str | None, Field(pattern=r"^[a-z]{2,3}(_[A-Z]{2})?$", description="For jobs that name no language.")
+    ] = None
+    api_base: Annotated[str, Field(pattern=r"^https?://[^/\s?#]+[^\s?#]*$", description="Where the Cloud API is.")] = (
+        DEFAULT_API_BASE
+    )
+    api_version: Annotated[str, Field(pattern=r"^v[0-9]+\.[0-9]+$", description="The Graph API's version.")] = (
+        DEFAULT_API_VERSION
+    )
+    rate: Annotated[float, Field(gt=0, le=1000, description="Messages a second (reserved).")] = 80.0
+    app_secret: Annotated[SecretStr | None, Field(description="For webhook signatures (reserved).")] = None
+    verify_token: Annotated[SecretStr | None, Field(description="For the webhook handshake (reserved).")] = None
+
+
+class Settings(BaseModel):
+    """Everything that the service can be told; secrets are hidden in its ``repr``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    broker_url: Annotated[SecretStr, Field(description="RabbitMQ: amqp:// or amqps://.")] = SecretStr(
+        DEFAULT_BROKER_URL
+    )
+    ledger_url: Annotated[
+        str,
+        Field(
+            pattern=r"^sqlite:///.+$",
+            description="The ledger's file: sqlite:///relative or sqlite:////absolute.",
+        ),
+    ] = "sqlite:///otpost.db"
+    concurrency: Annotated[int, Field(ge=1, le=2000, description="Jobs in hand at once, for each sender.")] = 100
+    shutdown_grace_s: Annotated[
+        float, Field(ge=0, le=600, description="Seconds that jobs in hand have to finish after SIGTERM.")
+    ] = 20.0
+    http_timeout_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=60,
+            description="Total seconds of one request; none starts later than this before a deadline.",
+        ),
+    ] = 5.0
+    http_connect_timeout_s: Annotated[float, Field(gt=0, le=60, description="Seconds to connect to the provider.")] = (
+        2.0
+    )
+    max_attempts: Annotated[int, Field(ge=1, le=100, description="Attempts of a job that count.")] = 8
+    unknown_outcome: Annotated[
+        Literal["resend", "fail"], Field(description="After a request whose answer was lost.")
+    ] = "resend"
+    log_format: Annotated[Literal["json", "console"], Field(description="How log lines look.")] = "json"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Field(description="The least that is logged.")
+    ] = "info"
+    http_port: Annotated[int | None, Field(ge=0, le=65535, description="For health and metrics (reserved).")] = None
+    senders: dict[str, SenderSettings] = Field(default_factory=dict)
+
+
+SECRETS: Final = frozenset({"broker_url", "access_token", "app_secret", "verify_token"})
+_SENDERS_FILE: Final = "senders_file"
+_SERVICE_FIELDS: Final = frozenset(Settings.model_fields) - {"senders"}
+_SENDER_FIELDS: Final = frozenset(SenderSettings.model_fields)
+KNOWN: Final = frozenset(
+    [PREFIX + name.upper() for name in (*_SERVICE_FIELDS, *_SENDER_FIELDS, _SENDERS_FILE)]
+    + [PREFIX + name.upper() + _FILE_SUFFIX for name in SECRETS]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings, and *warnings* about names that nobody knows."""
+
+    settings: Settings
+    warnings: tuple[str, ...]
+
+
+def load(environment: Mapping[str, str], read_text: Callable[[str], str]) -> Loaded:
+    """Read the settings; *read_text* reads a file named in them.
+
+    :raises InvalidSettings: with every problem.
+    """
+    problems: list[str] = []
+    given = dict(_given(environment, read_text, problems))
+    senders_file = given.pop(_SENDERS_FILE, None)
+    service = {name: value for name, value in given.items() if name in _SERVICE_FIELDS}
+    sender = {name: value for name, value in given.items() if name in _SENDER_FIELDS}
+    if senders_file is not None:
+        tables = _tables(senders_file, sender, read_text, problems)
+    else:
+        tables = {DEFAULT_SENDER: sender} if _is_described(sender) else {}
+    if not problems:
+        try:
+            settings = Settings.model_validate({**service, "senders": tables})
+            return Loaded(settings, tuple(_warnings(environment)))
+        except ValidationError as error:
+            problems += [_problem(entry["loc"], entry["msg"], senders_file) for entry in error.errors()]
+    raise InvalidSettings(problems)
+
+
+def _is_described(sender: Mapping[str, object]) -> bool:
+    """A default template alone describes no sender: 'otpost send' and 'otpost results' need none."""
+    return "phone_number_id" in sender or "access_token" in sender
+
+
+def _given(
+    environment: Mapping[str, str], read_text: Callable[[str], str], problems: list[str]
+) -> Iterator[tuple[str, str]]:
+    for name in (*_SERVICE_FIELDS, *_SENDER_FIELDS, _SENDERS_FILE):
+        variable = PREFIX + name.upper()
+        value = environment.get(variable, "").strip()
+        file = environment.get(variable + _FILE_SUFFIX, "") if name in SECRETS else ""
+        if value.startswith("tcp://"):  # Kubernetes again: OTPOST_HTTP_PORT=tcp://…
+            continue
+        if value and file:
+            problems.append(f"{variable} and {variable}{_FILE_SUFFIX} exclude each other: keep one of them")
+        elif file:
+            yield from _from_file(name, file, variable + _FILE_SUFFIX, read_text, problems)
+        elif value:
+            yield name, value
+
+
+def _from_file(
+    name: str, file: str, variable: str, read_text: Callable[[str], str], problems: list[str]
+) -> Iterator[tuple[str, str]]:
+    try:
+        yield name, read_text(file).strip()
+    except OSError as error:
+        problems.append(f"{variable}: {file} cannot be read: {error.strerror}; check the path and its permissions")
+
+
+def _tables(
+    file: str, defaults: Mapping[str, str], read_text: Callable[[str], str], problems: list[str]
+) -> dict[str, Any]:
+    if _is_described(defaults):
+        problems.append(
+            "OTPOST_SENDERS_FILE and OTPOST_PHONE_NUMBER_ID or OTPOST_ACCESS_TOKEN exclude each other: "
+            "with the file, each sender has its own"
+        )
+    try:
+        tables = tomllib.loads(read_text(file)).get("senders")
+    except OSError as error:
+        problems.append(f"OTPOST_SENDERS_FILE: {file} cannot be read: {error.strerror}")
+        return {}
+    except tomllib.TOMLDecodeError as error:
+        problems.append(f"OTPOST_SENDERS_FILE: {file} is no TOML: {error}")
+        return {}
+    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+        problems.append(f"OTPOST_SENDERS_FILE: {file} needs one [senders.<name>] table for each sender")
+        return {}
+    problems += [
+        f"{file}: [senders.{name}]: a sender's name is 1 to 40 of a-z 0-9 _ -"
+        for name in tables
+        if not is_sender_name(name)
+    ]
+    return {
+        name: _table(f"{file}: [senders.{name}]", table, defaults, read_text, problems)
+        for name, table in tables.items()
+    }
+
+
+def _table(
+    where: str,
+    table: Mapping[str, Any],
+    defaults: Mapping[str, str],
+    read_text: Callable[[str], str],
+    problems: list[str],
+) -> dict[str, Any]:
+    filled: dict[str, Any] = {**defaults, **table}
+    for name in SECRETS:
+        if (file := filled.pop(name + _FILE_SUFFIX.lower(), None)) is not None:
+            filled.update(_from_file(name, str(file), f"{where} {name}_file", read_text, problems))
+    return filled
+
+
+def _problem(where: tuple[str | int, ...], message: str, senders_file: str | None) -> str:
+    message = message[0].lower() + message[1:]
+    if where[0] != "senders":
+        return f"{PREFIX}{str(where[0]).upper()}: {message}"
+    field = str(where[-1])
+    if senders_file is None:
+        return f"{PREFIX}{field.upper()}: {message}"
+    return f"{senders_file}: [senders.{where[1]}] {field}: {message}"
+
+
+def _warnings(environment: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted(environment):
+        injected = _INJECTED.fullmatch(name) or (name.endswith("_PORT") and environment[name].startswith("tcp://"))
+        if not name.startswith(PREFIX) or name in KNOWN or injected:
+            continue
+        nearest = difflib.get_close_matches(name, KNOWN, n=1)
+        hint = f"did you mean {nearest[0]}?" if nearest else "'otpost config' lists the settings"
+        yield f"{name} is no setting: {hint}"

@@ -1,0 +1,132 @@
+"""From a decision to what the world hears of it: events, dead letters, the next attempt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, assert_never
+
+import orjson
+
+from otpost.job import rfc3339
+from otpost.result import Status, mask_number
+from otpost_worker.decision import Bury, Decision, Done, Expire, Halt, RetryIn
+from otpost_worker.envelope import Event, Letter, Next, Step
+from otpost_worker.outcome import Error, Kind
+
+if TYPE_CHECKING:
+    from otpost_worker.envelope import Parcel, Unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whom an event speaks of.
+
+    *job_id* is None only for a body that gives itself no readable id; *key* then tells its event from others.
+    """
+
+    key: str
+    job_id: str | None
+    sender: str
+    run: int
+    attempt: int
+    to: str | None = None
+    ref: dict[str, Any] | None = None
+    created_at: float | None = None
+    provider: str | None = None
+
+
+def subject_of(parcel: Parcel, *, provider: str | None, attempt: int | None = None) -> Subject:
+    """Name the subject of this job's events; *attempt* where it is not the delivery's own."""
+    job = parcel.job
+    return Subject(
+        key=job.id,
+        job_id=job.id,
+        sender=parcel.envelope.sender,
+        run=parcel.envelope.run,
+        attempt=attempt or parcel.envelope.attempt,
+        to=mask_number(job.to),
+        ref=job.ref,
+        created_at=job.created_at.timestamp() if job.created_at else None,
+        provider=provider,
+    )
+
+
+def subject_of_unreadable(unreadable: Unreadable, *, nonce: str) -> Subject:
+    """Name the subject of the events of a body that is no job; *nonce* stands in for an id that it lacks.
+
+    A digest of the body would be the same after a crash, but whoever knows the rest could try all codes on it.
+    """
+    envelope = unreadable.envelope
+    key = unreadable.job_id or f"~{nonce}"
+    return Subject(key, unreadable.job_id, envelope.sender, envelope.run, envelope.attempt)
+
+
+def step_of(decision: Decision, subject: Subject, *, now: float) -> Step:
+    """Spell out what follows from *decision*, made at *now* (Unix seconds)."""
+    match decision:
+        case Done(accepted):
+            return Step(_event(subject, Status.ACCEPTED, now, message_id=accepted.provider_message_id))
+        case Halt(retry):
+            return _retry(retry, subject, now)
+        case RetryIn():
+            return _retry(decision, subject, now)
+        case Expire(error):
+            return Step(_event(subject, Status.EXPIRED, now, error=error))
+        case Bury(error):
+            return failed(error, subject, now=now)
+        case _:  # pragma: no cover
+            assert_never(decision)
+
+
+def failed(error: Error, subject: Subject, *, now: float) -> Step:
+    """End the run as ``failed``, with its dead letter."""
+    letter = Letter(error.kind.value, orjson.dumps(error).decode(), subject.attempt, rfc3339(now))
+    return Step(_event(subject, Status.FAILED, now, error=error), letter=letter)
+
+
+def buried_only(error: Error, *, attempt: int, now: float) -> Step:
+    """Bury a copy that concerns no run: its id belongs to another job, whose results are not its own."""
+    return Step(None, letter=Letter(error.kind.value, orjson.dumps(error).decode(), attempt, rfc3339(now)))
+
+
+def invalid(unreadable: Unreadable) -> Error:
+    """Say why a body is no job; every problem at once, no value shown."""
+    detail = "; ".join(map(str, unreadable.problems))
+    return Error(Kind.INVALID_JOB, title="The job breaks the contract", detail=detail[:1000])
+
+
+def _retry(retry: RetryIn, subject: Subject, now: float) -> Step:
+    event = (
+        _event(subject, Status.RETRYING, now, error=retry.error, retry_in_s=retry.delay_s) if retry.announced else None
+    )
+    return Step(event, Next(subject.attempt + 1, retry.counted, now + retry.delay_s))
+
+
+def _event(  # noqa: PLR0913 - the fields of a result that differ from event to event
+    subject: Subject,
+    status: Status,
+    now: float,
+    *,
+    error: Error | None = None,
+    message_id: str | None = None,
+    retry_in_s: float | None = None,
+) -> Event:
+    event_id = f"{subject.key}/{subject.run}/{subject.attempt}/{status}"
+    created_at = subject.created_at
+    body = {
+        "event_id": event_id,
+        "job_id": subject.job_id,
+        "sender": subject.sender,
+        "status": status,
+        "run": subject.run,
+        "attempt": subject.attempt,
+        "at": rfc3339(now),
+        "provider": subject.provider,
+        "provider_message_id": message_id,
+        "to": subject.to,
+        "ref": subject.ref,
+        "error": error,
+        "retry_in_s": None if retry_in_s is None else round(retry_in_s, 3),
+        "latency_ms": None if created_at is None else max(0, round((now - created_at) * 1000)),
+    }
+    return Event(event_id, status.value, orjson.dumps(body))

@@ -1,0 +1,108 @@
+"""Consuming: one in-flight table for all senders, so that a redelivered job joins itself, and draining."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from otpost_worker.envelope import Envelope
+
+_log = structlog.get_logger("otpost.worker")
+
+
+class Settleable(Protocol):
+    """A delivery as the broker sees it."""
+
+    async def acknowledge(self) -> bool:
+        """It is taken care of; False where the broker delivers it again all the same."""
+
+    async def requeue(self) -> None:
+        """Give it back, counted toward the delivery limit."""
+
+
+class InFlight:
+    """The jobs in hand. Each has a task that the loss of a connection cannot cancel.
+
+    When the broker loses a connection it delivers that connection's jobs again, perhaps to this very process,
+    which still has them in hand. Such a delivery joins its job and is acknowledged with it.
+    """
+
+    def __init__(self, tasks: asyncio.TaskGroup) -> None:
+        self._tasks = tasks
+        self._deliveries: dict[object, list[Settleable]] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __len__(self) -> int:
+        """How many jobs are in hand."""
+        return len(self._deliveries)
+
+    def take(self, key: object, delivery: Settleable, way: Callable[[], Awaitable[None]]) -> None:
+        """Begin *way* for the delivery; or, where *key* is in hand already, settle the delivery with it."""
+        if (deliveries := self._deliveries.get(key)) is not None:
+            deliveries.append(delivery)
+            return
+        self._deliveries[key] = [delivery]
+        self._start(self._go(key, way))
+
+    def background(self, work: Awaitable[None]) -> None:
+        """Keep *work* running until it is done or the grace period is over."""
+
+        async def run() -> None:
+            await work
+
+        self._start(run())
+
+    def _start(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = self._tasks.create_task(coroutine)
+        self._running.add(task)
+        self._idle.clear()
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not self._running:
+            self._idle.set()
+
+    async def _go(self, key: object, way: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await way()
+        except Exception as error:  # noqa: BLE001 - a bug must cost one job, not the worker
+            # The delivery limit ends the circle, if it is the job's fault.
+            _log.error("job.crashed", error=type(error).__name__, exc_info=error)
+            for delivery in self._deliveries.pop(key):
+                await delivery.requeue()
+        else:
+            for delivery in self._deliveries.pop(key):
+                await delivery.acknowledge()
+        finally:
+            self._deliveries.pop(key, None)
+
+    async def drain(self, grace_s: float, *, at_once: asyncio.Event) -> bool:
+        """Wait until nothing is in hand, *grace_s* at the most or until *at_once*; then cancel the rest.
+
+        Returns whether everything came to its end by itself.
+        """
+        hurry = asyncio.ensure_future(at_once.wait())
+        idle = asyncio.ensure_future(self._idle.wait())
+        try:
+            await asyncio.wait({hurry, idle}, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hurry.cancel()
+            idle.cancel()
+        left = list(self._running)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        return not left
+
+
+def job_key(envelope: Envelope) -> object:
+    """Tell copies of the same step apart from other jobs: same body, run and attempt are the same copy."""
+    return (envelope.sender, envelope.run, envelope.attempt, envelope.body)
