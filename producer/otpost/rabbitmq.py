@@ -100,37 +100,39 @@ async def connect(url: str, *, name: str, timeout_s: float) -> AbstractConnectio
         raise BrokerUnreachable(
             f"{where}: a broker's URL begins with amqp:// or amqps://; see OTPOST_BROKER_URL", permanent=True
         )
-    permanent = False
     try:
         async with asyncio.timeout(timeout_s):
             return await aio_pika.connect(url, client_properties={"connection_name": name})
     except asyncio.CancelledError:
         if _cancelled_by_us():
             raise
-        reason = "the connection was closed while it was opened"
+        reason, permanent = "the connection was closed while it was opened", False
     except TimeoutError:
         reason = f"no answer within {timeout_s:g} s; is a firewall in between, or another service on that port?"
-    except amqp.AuthenticationError:
-        permanent = True
-        reason = "the broker refuses the login; check user and password in OTPOST_BROKER_URL"
-    except amqp.ProbableAuthenticationError:
-        permanent = True
-        reason = (
-            "the broker refuses the login; check user and password in OTPOST_BROKER_URL "
-            "(RabbitMQ lets 'guest' in from its own machine only)"
-        )
-    except amqp.ConnectionClosed as error:
-        detail = str(error.args[1]) if len(error.args) > 1 else "the broker closed the connection"
-        permanent = isinstance(error, ConnectionNotAllowed)
-        reason = f"{detail}; check the virtual host at the end of the URL, and the user's permission for it"
-    except amqp.IncompatibleProtocolError:
-        permanent = True
-        reason = "what listens there does not speak AMQP 0-9-1; RabbitMQ's port is 5672, or 5671 with amqps://"
-    except OSError as error:
-        reason = f"{error.strerror or error}; does RabbitMQ run there?"
+        permanent = False
     except Exception as error:  # noqa: BLE001 - a foreign protocol on that port fails in any of a dozen ways
-        reason = f"{type(error).__name__} while connecting; is another service on that port?"
+        reason, permanent = _diagnosis(error)
     raise BrokerUnreachable(f"{where}: {reason}", permanent=permanent)
+
+
+def _diagnosis(error: Exception) -> tuple[str, bool]:
+    """Tell what is wrong and what to do about it; and whether waiting will not mend it."""
+    match error:
+        case amqp.AuthenticationError():
+            return "the broker refuses the login; check user and password in OTPOST_BROKER_URL", True
+        case amqp.ProbableAuthenticationError():
+            own = "RabbitMQ lets 'guest' in from its own machine only"
+            return f"the broker refuses the login; check user and password in OTPOST_BROKER_URL ({own})", True
+        case amqp.ConnectionClosed():
+            detail = str(error.args[1]) if len(error.args) > 1 else "the broker closed the connection"
+            remedy = "check the virtual host at the end of the URL, and the user's permission for it"
+            return f"{detail}; {remedy}", isinstance(error, ConnectionNotAllowed)
+        case amqp.IncompatibleProtocolError():
+            return "what listens there does not speak AMQP 0-9-1; RabbitMQ's port is 5672, or 5671 with amqps://", False
+        case OSError():
+            return f"{error.strerror or error}; does RabbitMQ run there?", False
+        case _:
+            return f"{type(error).__name__} while connecting; is another service on that port?", False
 
 
 def _cancelled_by_us() -> bool:
@@ -245,7 +247,7 @@ class Consumer:
         wire.closing.add_done_callback(self._died)
 
     @classmethod
-    async def open(  # noqa: PLR0913 - the options of basic.consume
+    async def open(
         cls,
         connection: AbstractConnection,
         queue: str,

@@ -14,8 +14,8 @@ from otpost.result import EVENT_TYPE, OtpResult
 from otpost.topology import RESULTS
 
 if TYPE_CHECKING:
-    from datetime import datetime
     from collections.abc import AsyncIterator
+    from datetime import datetime
 
     from aio_pika.abc import AbstractConnection
     from aiormq.abc import DeliveredMessage

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 MAX_LOOKED_AT: Final = 60_000  # a channel's prefetch is a 16-bit number
 _IDLE_S: Final = 1.0
+_MAX_IDLE: Final = 10
 _BUSY_S: Final = 10.0
 _TIMEOUT_S: Final = 10.0
 
@@ -257,8 +258,8 @@ async def _until_idle(
     arrived: asyncio.Queue[DeliveredMessage], connection: AbstractConnection
 ) -> AsyncIterator[DeliveredMessage]:
     """Yield what the queue delivers until it has nothing more to deliver."""
-    count = 0
-    while count < MAX_LOOKED_AT:
+    count, idle = 0, 0
+    while count < MAX_LOOKED_AT and idle < _MAX_IDLE:
         try:
             async with asyncio.timeout(_IDLE_S):
                 message = await arrived.get()
@@ -266,6 +267,7 @@ async def _until_idle(
             state = await rabbitmq.inspect_queue(connection, DEAD, timeout_s=_TIMEOUT_S)
             if state is None or state.ready == 0:
                 return
+            idle += 1
             continue
-        count += 1
+        count, idle = count + 1, 0
         yield message

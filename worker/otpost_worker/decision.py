@@ -93,7 +93,7 @@ class Expire:
 Decision = Done | RetryIn | Halt | Bury | Expire
 
 
-def decide(  # noqa: PLR0913 - the facts that a decision rests on
+def decide(
     outcome: Outcome, *, deadline: float, now: float, history: History, policy: Policy, random: float
 ) -> Decision:
     """Decide what follows from *outcome*; times in Unix seconds, *random* between 0 and 1."""
@@ -108,7 +108,7 @@ def decide(  # noqa: PLR0913 - the facts that a decision rests on
             assert_never(outcome)
 
 
-def _after_refusal(  # noqa: PLR0913 - as decide
+def _after_refusal(
     refused: Refused, deadline: float, now: float, history: History, policy: Policy, random: float
 ) -> Decision:
     kind = refused.error.kind

@@ -33,6 +33,7 @@ from otpost_worker.steps import buried_only, failed, invalid, step_of, subject_o
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
     from otpost_worker.envelope import Step
     from otpost_worker.ports import Broker, Clock, Ledger, Provider
 
@@ -77,7 +78,7 @@ class Deliverer:
     *random* gives numbers between 0 and 1.
     """
 
-    def __init__(  # noqa: PLR0913 - everything that the way of a job meets
+    def __init__(
         self,
         sender: Sender,
         *,

@@ -102,7 +102,7 @@ def _retry(retry: RetryIn, subject: Subject, now: float) -> Step:
     return Step(event, Next(subject.attempt + 1, retry.counted, now + retry.delay_s))
 
 
-def _event(  # noqa: PLR0913 - the fields of a result that differ from event to event
+def _event(
     subject: Subject,
     status: Status,
     now: float,

@@ -228,7 +228,7 @@ class Subscription:
 class Intake:
     """Keeps consuming: opens the connection again when it is lost, and notices consumers that died in silence."""
 
-    def __init__(  # noqa: PLR0913 - what it consumes, and how it comes back
+    def __init__(
         self,
         url: str,
         *,
@@ -245,20 +245,21 @@ class Intake:
         self._reconnecting = reconnecting
         self._check_every_s = check_every_s
         self._consumers: list[rabbitmq.Consumer] = []
+        self._was_ready = False
         self.ready = asyncio.Event()
 
     async def run(self, *, stopping: asyncio.Event, drained: asyncio.Event) -> None:
         """Consume until *stopping*, then keep the connection for acknowledgements until *drained*.
 
         :raises TopologyDiffers: what exists on the broker is not what is needed. :raises BrokerUnreachable: it
-        refused the login, which waiting does not mend.
+        refused the very first login, which waiting does not mend.
         """
         failures = 0
         while not stopping.is_set():
             try:
                 connection = await rabbitmq.connect(self._url, name=f"{self._name} jobs", timeout_s=_CONNECT_TIMEOUT_S)
             except BrokerUnreachable as error:
-                if error.permanent:
+                if error.permanent and not self._was_ready:
                     raise
                 pause_s = self._reconnecting.pause_s(failures)
                 failures += 1
@@ -281,6 +282,7 @@ class Intake:
     ) -> None:
         await rabbitmq.declare(connection, self._topology)
         consumers = [await self._subscribe(connection, subscription) for subscription in self._subscriptions]
+        self._was_ready = True
         self.ready.set()
         _log.info("consuming", queues=[consumer.queue for consumer in consumers])
         lost = [consumer.died() for consumer in consumers]

@@ -17,6 +17,7 @@ from otpost_worker.settings import Loaded, load
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+
     from otpost_worker.settings import Settings
 
 T = TypeVar("T")

@@ -33,22 +33,19 @@ _COLOURS = {
 }  # fmt: skip
 
 
-def parse_age(text: str) -> timedelta:
-    """Read an age such as ``90s``, ``10m``, ``2h`` or ``7d``."""
-    match = re.fullmatch(r"([0-9]{1,7})([smhd])", text.strip())
-    if match is None:
-        raise click.BadParameter(f"{text!r} is no age: write 90s, 10m, 2h or 7d")
-    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
-
-
 class Age(click.ParamType[timedelta]):
-    """An age on the command line."""
+    """An age on the command line, such as ``90s``, ``10m``, ``2h`` or ``7d``."""
 
     name = "age"
 
     def convert(self, value: str | timedelta, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
         """Read it."""
-        return value if isinstance(value, timedelta) else parse_age(value)
+        if isinstance(value, timedelta):
+            return value
+        match = re.fullmatch(r"([0-9]{1,7})([smhd])", value.strip())
+        if match is None:
+            self.fail(f"{value!r} is no age: write 90s, 10m, 2h or 7d", param, ctx)
+        return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
 
 
 @click.command()

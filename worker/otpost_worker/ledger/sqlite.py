@@ -50,8 +50,8 @@ from otpost_worker.ports import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Callable
+    from pathlib import Path
     from types import TracebackType
 
     from otpost_worker.ports import Clock

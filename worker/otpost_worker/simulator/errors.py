@@ -196,7 +196,7 @@ def known_error(code: int) -> KnownError:
     return CATALOGUE.get(code, _UNKNOWN)
 
 
-def error_answer(  # noqa: PLR0913 - one keyword for each field of the answer
+def error_answer(
     code: int,
     *,
     details: str | None = None,
