@@ -79,12 +79,15 @@ async def run_worker(settings: Settings, *, stopping: asyncio.Event, at_once: as
                 _dropped(dropped, in_flight),
             ),
             reconnecting=reconnecting,
+            idle=lambda: len(in_flight) == 0,
         )
         drained = asyncio.Event()
         consuming = tasks.create_task(_consume(intake, stopping=stopping, drained=drained))
         keeping = tasks.create_task(ledger.keep_small())
         await stopping.wait()
         _log.info("stopping", in_hand=len(in_flight))
+        # What the broker delivers until it has cancelled the consumers is handed back like the rest.
+        await intake.quiet.wait()
         clean = await in_flight.drain(settings.shutdown_grace_s, at_once=at_once)
         drained.set()
         keeping.cancel()

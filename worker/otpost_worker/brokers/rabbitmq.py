@@ -36,6 +36,7 @@ _CONNECT_TIMEOUT_S: Final = 10.0
 _CONFIRM_TIMEOUT_S: Final = 15.0
 _REPLY_TIMEOUT_S: Final = 2.0
 _RESULT_TRIES: Final = 3
+_STARVED_CHECKS: Final = 2
 _FIRST_PAUSE_S: Final = 0.25
 _MAX_PAUSE_S: Final = 10.0
 
@@ -226,7 +227,10 @@ class Subscription:
 
 
 class Intake:
-    """Keeps consuming: opens the connection again when it is lost, and notices consumers that died in silence."""
+    """Keeps consuming: opens the connection again when it is lost, and notices consumers that died in silence.
+
+    *idle* tells whether no job is in hand; every *check_every_s* seconds the broker is asked for its side.
+    """
 
     def __init__(
         self,
@@ -236,6 +240,7 @@ class Intake:
         topology: Topology,
         subscriptions: tuple[Subscription, ...],
         reconnecting: Reconnecting,
+        idle: Callable[[], bool],
         check_every_s: float = 15.0,
     ) -> None:
         self._url = url
@@ -243,10 +248,14 @@ class Intake:
         self._topology = topology
         self._subscriptions = subscriptions
         self._reconnecting = reconnecting
+        self._idle = idle
         self._check_every_s = check_every_s
         self._consumers: list[rabbitmq.Consumer] = []
         self._was_ready = False
+        self._delivered = 0
+        # *ready*: consuming now. *quiet*: nothing more will be delivered, ever.
         self.ready = asyncio.Event()
+        self.quiet = asyncio.Event()
 
     async def run(self, *, stopping: asyncio.Event, drained: asyncio.Event) -> None:
         """Consume until *stopping*, then keep the connection for acknowledgements until *drained*.
@@ -254,6 +263,12 @@ class Intake:
         :raises TopologyDiffers: what exists on the broker is not what is needed. :raises BrokerUnreachable: it
         refused the very first login, which waiting does not mend.
         """
+        try:
+            await self._keep_consuming(stopping=stopping, drained=drained)
+        finally:
+            self.quiet.set()
+
+    async def _keep_consuming(self, *, stopping: asyncio.Event, drained: asyncio.Event) -> None:
         failures = 0
         while not stopping.is_set():
             try:
@@ -291,6 +306,7 @@ class Intake:
             raise ConnectionLost("a consumer has died")
         for consumer in consumers:
             await consumer.cancel()
+        self.quiet.set()
         await _first(drained.wait(), *(consumer.died() for consumer in consumers))
 
     async def _subscribe(self, connection: AbstractConnection, subscription: Subscription) -> rabbitmq.Consumer:
@@ -299,6 +315,7 @@ class Intake:
 
         def take(message: DeliveredMessage) -> None:
             # The broker may deliver before basic.consume has returned the consumer to acknowledge with.
+            self._delivered += 1
             if holder:
                 subscription.take(Incoming(message, holder[0]))
             else:
@@ -311,14 +328,25 @@ class Intake:
         return consumer
 
     async def _watch(self, connection: AbstractConnection, consumers: list[rabbitmq.Consumer]) -> None:
-        """Return when the broker no longer knows of a consumer that we believe to have."""
+        """Return when the broker no longer serves a consumer that we believe to have.
+
+        Its count of consumers includes other workers', so a queue that fills while nothing at all arrives here,
+        with hands free, is taken for a sign too.
+        """
+        starved = 0
         while True:
+            delivered = self._delivered
             await asyncio.sleep(self._check_every_s)
-            for consumer in consumers:
-                state = await rabbitmq.inspect_queue(connection, consumer.queue, timeout_s=_CONNECT_TIMEOUT_S)
-                if state is None or state.consumers == 0:
-                    _log.warning("consumer.missing", queue=consumer.queue)
-                    return
+            states = [
+                (consumer.queue, await rabbitmq.inspect_queue(connection, consumer.queue, timeout_s=_CONNECT_TIMEOUT_S))
+                for consumer in consumers
+            ]
+            missing = [queue for queue, state in states if state is None or state.consumers == 0]
+            waiting = any(state is not None and state.ready > 0 for _, state in states)
+            starved = starved + 1 if waiting and self._idle() and delivered == self._delivered else 0
+            if missing or starved >= _STARVED_CHECKS:
+                _log.warning("consumer.missing", queues=missing, starved=starved > 0)
+                return
 
 
 async def _first(*waits: Awaitable[object]) -> None:
