@@ -87,7 +87,7 @@ async def run_worker(settings: Settings, *, stopping: asyncio.Event, at_once: as
         await stopping.wait()
         _log.info("stopping", in_hand=len(in_flight))
         # What the broker delivers until it has cancelled the consumers is handed back like the rest.
-        await intake.quiet.wait()
+        await _either(intake.quiet, at_once)
         clean = await in_flight.drain(settings.shutdown_grace_s, at_once=at_once)
         drained.set()
         keeping.cancel()
@@ -96,6 +96,15 @@ async def run_worker(settings: Settings, *, stopping: asyncio.Event, at_once: as
         raise failure
     _log.info("stopped", clean=clean)
     return clean
+
+
+async def _either(one: asyncio.Event, other: asyncio.Event) -> None:
+    waits = {asyncio.ensure_future(one.wait()), asyncio.ensure_future(other.wait())}
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
 
 
 async def _consume(intake: Intake, *, stopping: asyncio.Event, drained: asyncio.Event) -> OtpostError | None:
