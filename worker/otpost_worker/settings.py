@@ -37,20 +37,31 @@ class SenderSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    phone_number_id: Annotated[str, Field(pattern=r"^[0-9]{1,32}$", description="The number's id, not the number.")]
+    phone_number_id: Annotated[
+        str, Field(pattern=r"^[0-9]{1,32}$", description="The business number's id: digits; not the number itself.")
+    ]
     access_token: Annotated[SecretStr, Field(min_length=1, description="A system user's token.")]
     template: Annotated[
-        str | None, Field(pattern=r"^[a-z0-9_]{1,512}$", description="For jobs that name no template.")
+        str | None,
+        Field(pattern=r"^[a-z0-9_]{1,512}$", description="A template's name, a-z 0-9 _, for jobs that name none."),
     ] = None
     language: Annotated[
-        str | None, Field(pattern=r"^[a-z]{2,3}(_[A-Z]{2})?$", description="For jobs that name no language.")
+        str | None,
+        Field(
+            pattern=r"^[a-z]{2,3}(_[A-Z]{2})?$",
+            description="A template's language such as en_US, for jobs that name none.",
+        ),
     ] = None
-    api_base: Annotated[str, Field(pattern=r"^https?://[^/\s?#]+[^\s?#]*$", description="Where the Cloud API is.")] = (
-        DEFAULT_API_BASE
-    )
-    api_version: Annotated[str, Field(pattern=r"^v[0-9]+\.[0-9]+$", description="The Graph API's version.")] = (
-        DEFAULT_API_VERSION
-    )
+    api_base: Annotated[
+        str,
+        Field(
+            pattern=r"^https?://[^/\s?#]+[^\s?#]*$",
+            description="Where the Cloud API is: https://host, without a query.",
+        ),
+    ] = DEFAULT_API_BASE
+    api_version: Annotated[
+        str, Field(pattern=r"^v[0-9]+\.[0-9]+$", description="The Graph API's version, such as v25.0.")
+    ] = DEFAULT_API_VERSION
     rate: Annotated[float, Field(gt=0, le=1000, description="Messages a second (reserved).")] = 80.0
     app_secret: Annotated[SecretStr | None, Field(description="For webhook signatures (reserved).")] = None
     verify_token: Annotated[SecretStr | None, Field(description="For the webhook handshake (reserved).")] = None
@@ -135,7 +146,7 @@ def load(environment: Mapping[str, str], read_text: Callable[[str], str]) -> Loa
             settings = Settings.model_validate({**service, "senders": tables})
             return Loaded(settings, tuple(_warnings(environment)))
         except ValidationError as error:
-            problems += [_problem(entry["loc"], entry["msg"], senders_file) for entry in error.errors()]
+            problems += [_problem(entry["loc"], entry["type"], entry["msg"], senders_file) for entry in error.errors()]
     raise InvalidSettings(problems)
 
 
@@ -214,8 +225,11 @@ def _table(
     return filled
 
 
-def _problem(where: tuple[str | int, ...], message: str, senders_file: str | None) -> str:
+def _problem(where: tuple[str | int, ...], kind: str, message: str, senders_file: str | None) -> str:
     message = message[0].lower() + message[1:]
+    if kind == "string_pattern_mismatch":
+        fields = SenderSettings.model_fields if where[0] == "senders" else Settings.model_fields
+        message = f"is not well formed; expected: {fields[str(where[-1])].description}"
     if where[0] != "senders":
         return f"{PREFIX}{str(where[0]).upper()}: {message}"
     field = str(where[-1])

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# Who pipes a table into grep wants no line broken.
+_WIDE = 250
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 
 
@@ -60,8 +63,8 @@ def print_json(value: object) -> None:
 
 
 def out() -> Console:
-    """Standard output for people: colours and tables on a terminal, plain text elsewhere."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    """Standard output for people: colours and tables on a terminal, plain wide lines elsewhere."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
 
 
 def err() -> Console:

@@ -72,13 +72,17 @@ async def _list(url: str, selection: Selection, limit: int, *, as_json: bool) ->
         for letter in letters[:limit]:
             print_json(letter.as_json())
         return 0
-    table = Table("job", "sender", "to", "reason", "code", "detail", "attempts", "died", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("job", "reason"):
+        table.add_column(heading, no_wrap=True)  # what is copied into the next command is shown whole
+    for heading in ("code", "sender", "to", "attempts", "died", "detail"):
+        table.add_column(heading)
     for letter in letters[:limit]:
         error = letter.error
         table.add_row(
-            plain(letter.job_id), plain(letter.sender), plain(letter.to), f"[red]{plain(letter.reason)}[/]",
-            plain(error.get("code")), plain(error.get("detail") or error.get("title")),
-            f"{letter.attempt} of run {letter.run}", plain(letter.died_at),
+            plain(letter.job_id), f"[red]{plain(letter.reason)}[/]", plain(error.get("code")), plain(letter.sender),
+            plain(letter.to), f"{letter.attempt} of run {letter.run}", plain(letter.died_at),
+            plain(error.get("detail") or error.get("title")),
         )  # fmt: skip
     if letters:
         out().print(table)
