@@ -15,9 +15,7 @@ BUTTON_TEXT: Final = (*BUTTON, "parameters", 0, "text")
 GONE: Final = object()
 
 
-def send_request(
-    to: str = "+12015553931", code: str = "493817", callback: str | None = "job-1"
-) -> dict[str, Any]:
+def send_request(to: str = "+12015553931", code: str = "493817", callback: str | None = "job-1") -> dict[str, Any]:
     parameters = [{"type": "text", "text": code}]
     message: dict[str, Any] = {
         "messaging_product": "whatsapp",

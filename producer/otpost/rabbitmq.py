@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 DEFAULT_BROKER_URL: Final = "amqp://guest:guest@127.0.0.1:5672/"
 JSON: Final = "application/json"
 _CLOSE_TIMEOUT_S: Final = 5.0
+# The library gives up after three of these without a sign of life.
+_HEARTBEAT_S: Final = 10
 
 
 class ConnectionLost(OtpostError):
@@ -102,7 +104,7 @@ async def connect(url: str, *, name: str, timeout_s: float) -> AbstractConnectio
         )
     try:
         async with asyncio.timeout(timeout_s):
-            return await aio_pika.connect(url, client_properties={"connection_name": name})
+            return await aio_pika.connect(_with_heartbeat(url), client_properties={"connection_name": name})
     except asyncio.CancelledError:
         if _cancelled_by_us():
             raise
@@ -113,6 +115,13 @@ async def connect(url: str, *, name: str, timeout_s: float) -> AbstractConnectio
     except Exception as error:  # noqa: BLE001 - a foreign protocol on that port fails in any of a dozen ways
         reason, permanent = _diagnosis(error)
     raise BrokerUnreachable(f"{where}: {reason}", permanent=permanent)
+
+
+def _with_heartbeat(url: str) -> str:
+    """Ask for a heartbeat, unless the URL does: a peer that vanished without a word is noticed by nothing else."""
+    if "heartbeat=" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}heartbeat={_HEARTBEAT_S}"
 
 
 def _diagnosis(error: Exception) -> tuple[str, bool]:

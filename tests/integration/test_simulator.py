@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 async def caller() -> AsyncIterator[Caller]:
     async with (
         Simulator(SimulatorOptions(rate=0)) as simulator,
-        aiohttp.ClientSession(
-            timeout=PATIENCE, json_serialize=lambda body: orjson.dumps(body).decode()
-        ) as session,
+        aiohttp.ClientSession(timeout=PATIENCE, json_serialize=lambda body: orjson.dumps(body).decode()) as session,
     ):
         yield Caller(simulator, session)
 
@@ -128,10 +126,7 @@ async def test_templates_can_be_paused_at_run_time(caller: Caller) -> None:
 
 
 async def test_magic_numbers_fail_as_often_as_they_say(caller: Caller) -> None:
-    codes = [
-        (await caller.send(send_request("+999131016200001")))[2].get("error", {}).get("code")
-        for _ in range(3)
-    ]
+    codes = [(await caller.send(send_request("+999131016200001")))[2].get("error", {}).get("code") for _ in range(3)]
     assert codes == [131016, 131016, None]
 
 
@@ -338,9 +333,7 @@ async def test_bytes_that_make_no_sense_never_get_a_server_error(caller: Caller,
     assert (await caller.send(send_request()))[0] == 200
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"\xff", b"[" * 5000, b"null", b'"x"', b"[1]", b'{"template":[[[{}]]]}']
-)
+@pytest.mark.parametrize("body", [b"", b"\xff", b"[" * 5000, b"null", b'"x"', b"[1]", b'{"template":[[[{}]]]}'])
 async def test_bodies_that_make_no_sense_get_metas_error(caller: Caller, body: bytes) -> None:
     status, answer = await caller.post(SEND, body)
     assert (status, answer["error"]["code"]) == (400, 100)

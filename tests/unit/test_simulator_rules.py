@@ -134,9 +134,7 @@ def test_999_and_a_code_asks_for_that_error(wa_id: str, code: int, status: int, 
     assert (error.code, error.http_status, wanted.times) == (code, status, times)
 
 
-@pytest.mark.parametrize(
-    "wa_id", ["12015553931", "99913042", "1999130429000", "9997", "9900112345678901", "990"]
-)
+@pytest.mark.parametrize("wa_id", ["12015553931", "99913042", "1999130429000", "9997", "9900112345678901", "990"])
 def test_other_numbers_are_nothing_special(wa_id: str) -> None:
     assert magic(wa_id) is None
 
@@ -197,9 +195,7 @@ def test_an_error_body_is_shaped_as_metas() -> None:
 
 def test_a_quota_error_tells_in_minutes_when_calls_are_possible_again() -> None:
     headers = error_headers(error_answer(4, regain_minutes=3), "123")
-    assert (
-        orjson.loads(headers["x-business-use-case-usage"])["123"][0]["estimated_time_to_regain_access"] == 3
-    )
+    assert orjson.loads(headers["x-business-use-case-usage"])["123"][0]["estimated_time_to_regain_access"] == 3
     assert orjson.loads(headers["x-app-usage"])["call_count"] == 100
 
 
@@ -241,9 +237,7 @@ def test_clearing_the_journal_starts_magic_numbers_again() -> None:
 @pytest.mark.parametrize(
     ("sent", "code"), [(None, 104), ("", 104), ("Bearer ", 104), ("Basic dDp0", 104), ("Bearer other", 190)]
 )
-def test_a_wrong_token_is_refused_before_anything_else_and_still_recorded(
-    sent: str | None, code: int
-) -> None:
+def test_a_wrong_token_is_refused_before_anything_else_and_still_recorded(sent: str | None, code: int) -> None:
     cloud = Cloud(SimulatorOptions(access_token="right"), b"salt!")
     verdict = receive(cloud, send_request(to="nonsense"), sent=sent)
     assert (verdict.entry.error_code, verdict.entry.http_status, verdict.entry.token_ok) == (code, 401, False)
@@ -268,9 +262,7 @@ def test_an_exhausted_quota_refuses_everybody_until_its_time_is_over() -> None:
 
 def test_limits_refuse_what_would_be_taken_and_spare_what_fails_anyway() -> None:
     cloud = Cloud(SimulatorOptions(rate=1, throttle_status=429), b"salt!")
-    sends = [
-        receive(cloud, send_request(to=to)).entry for to in ("+9991310000", "+12015553931", "+12015553932")
-    ]
+    sends = [receive(cloud, send_request(to=to)).entry for to in ("+9991310000", "+12015553931", "+12015553932")]
     assert [entry.error_code for entry in sends] == [131000, None, 130429]
     assert (sends[2].http_status, sends[2].refused_by) == (429, "throughput")
 
@@ -309,9 +301,7 @@ def test_a_rule_leaves_alone_what_it_does_not_match(match: dict[str, str]) -> No
 
 def test_a_callback_that_holds_the_code_is_flagged_and_not_refused() -> None:
     cloud = Cloud(SimulatorOptions(), b"salt!")
-    leak, clean = (
-        receive(cloud, send_request(callback=callback)).entry for callback in ("otp-493817", "job-1")
-    )
+    leak, clean = (receive(cloud, send_request(callback=callback)).entry for callback in ("otp-493817", "job-1"))
     assert [(entry.code_in_callback, entry.outcome) for entry in (leak, clean)] == [
         (True, "accepted"),
         (False, "accepted"),
@@ -392,9 +382,7 @@ def test_a_query_is_read_with_defaults() -> None:
         (lambda: parse_page({"timeout_s": "nan"}), "timeout_s must be a number"),
     ],
 )
-def test_a_bad_control_request_is_told_what_is_wrong_and_what_to_write(
-    bad: Callable[[], object], said: str
-) -> None:
+def test_a_bad_control_request_is_told_what_is_wrong_and_what_to_write(bad: Callable[[], object], said: str) -> None:
     with pytest.raises(ControlError) as caught:
         bad()
     assert said in str(caught.value)

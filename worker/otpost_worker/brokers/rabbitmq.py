@@ -283,9 +283,9 @@ class Intake:
                 continue
             try:
                 await self._consume(connection, stopping=stopping, drained=drained)
-                failures = 0
             except (ConnectionLost, rabbitmq.QueueRefused) as error:
                 _log.warning("broker.lost", error=str(error))
+                failures = 0 if self.ready.is_set() else failures
                 await _first(stopping.wait(), asyncio.sleep(self._reconnecting.pause_s(failures)))
                 failures += 1
             finally:

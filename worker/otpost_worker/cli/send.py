@@ -137,7 +137,7 @@ async def _send_file(url: str, file: BinaryIO, sender: str, *, as_json: bool) ->
     )
     async with Producer(url, sender=sender) as producer:
         with progress:
-            bar = progress.add_task("publishing", total=None)
+            bar = progress.add_task("publishing", total=_lines(file))
 
             def count(job: OtpJob) -> None:
                 nonlocal confirmed
@@ -153,6 +153,15 @@ async def _send_file(url: str, file: BinaryIO, sender: str, *, as_json: bool) ->
             progress.update(bar, total=confirmed)
     _report(confirmed, problems, unconfirmed, as_json=as_json)
     return 1 if problems or unconfirmed else 0
+
+
+def _lines(file: BinaryIO) -> int | None:
+    """Count what there is to publish; None where the file can be read only once."""
+    if not file.seekable():
+        return None
+    lines = sum(1 for line in file if line.strip())
+    file.seek(0)
+    return lines
 
 
 def _jobs(file: BinaryIO, problems: list[str]) -> Iterator[OtpJob]:
