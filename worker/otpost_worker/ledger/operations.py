@@ -1,0 +1,273 @@
+"""The ledger's operations in SQL; each runs inside a transaction that holds the write lock."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Final
+
+from otpost_worker.attempts import (
+    Acknowledge,
+    Attempt,
+    Claim,
+    Conclude,
+    Known,
+    PublishEnd,
+    RecordUnknown,
+    RepeatStep,
+    Run,
+    State,
+    Wait,
+    judge,
+)
+from otpost_worker.decision import History
+from otpost_worker.envelope import Envelope, Step
+from otpost_worker.ledger.rows import envelope_from_row, envelope_to_json
+from otpost_worker.outcome import Kind
+from otpost_worker.ports import Claimed, ClaimReply, ClaimRequest, Entry, Lapsed, MustEnd, Recorded, Ticket
+
+if TYPE_CHECKING:
+    import sqlite3
+
+REMEMBERED_AFTER_DEADLINE_S: Final = 24 * 3600.0
+_FORGET_BATCH: Final = 1000
+
+
+def claim(db: sqlite3.Connection, request: ClaimRequest, now: float) -> ClaimReply:
+    """Look the delivery up in the table; see ``ports.Ledger``."""
+    wish = request.wish
+    known = _known(db, request.job_id)
+    action = judge(known, wish, now=now)
+    match action:
+        case Claim():
+            return _granted(db, request, now)
+        case PublishEnd(run):
+            return _recorded_end(db, request.job_id, run)
+        case RepeatStep(attempt):
+            return _recorded_step(db, request, attempt)
+        case RecordUnknown(attempt):
+            return _lapsed(db, request, attempt)
+        case Conclude(after_unknown):
+            highest = known.latest.highest if known.latest else None
+            unknown = highest.number if highest and after_unknown else None
+            return MustEnd(_history(db, request, before=wish.attempt), unknown)
+        case Acknowledge() | Wait():
+            return action
+
+
+def _granted(db: sqlite3.Connection, request: ClaimRequest, now: float) -> Claimed:
+    wish, token = request.wish, secrets.token_hex(8)
+    _remember_run(db, request)
+    db.execute(
+        "INSERT INTO attempts (job_id, run, attempt, state, token, lease_until) VALUES (?, ?, ?, ?, ?, ?)",
+        (request.job_id, wish.run, wish.attempt, State.CLAIMED, token, now + request.lease_s),
+    )
+    ticket = Ticket(request.job_id, wish.run, wish.attempt, token)
+    return Claimed(ticket, _history(db, request, before=wish.attempt))
+
+
+def _remember_run(db: sqlite3.Connection, request: ClaimRequest) -> None:
+    db.execute(
+        "INSERT OR IGNORE INTO runs (job_id, run, envelope, body, forget_at) VALUES (?, ?, ?, ?, ?)",
+        (
+            request.job_id,
+            request.wish.run,
+            envelope_to_json(request.envelope),
+            request.envelope.body,
+            request.deadline + REMEMBERED_AFTER_DEADLINE_S,
+        ),
+    )
+
+
+def _known(db: sqlite3.Connection, job_id: str) -> Known:
+    runs = db.execute("SELECT run, end_status FROM runs WHERE job_id = ? ORDER BY run DESC", (job_id,)).fetchall()
+    if not runs:
+        return Known()
+    number, end_status = runs[0]
+    accepted = next((run for run, status in runs if status == "accepted"), None)
+    return Known(Run(number, end_status is not None, _highest(db, job_id, number)), accepted)
+
+
+def _highest(db: sqlite3.Connection, job_id: str, run: int) -> Attempt | None:
+    row = db.execute(
+        "SELECT attempt, state, lease_until, due_at FROM attempts WHERE job_id = ? AND run = ?"
+        " ORDER BY attempt DESC LIMIT 1",
+        (job_id, run),
+    ).fetchone()
+    if row is None:
+        return None
+    number, state, lease_until, due_at = row
+    return Attempt(number, State(state), lease_until or 0.0, due_at or 0.0)
+
+
+def _history(db: sqlite3.Connection, request: ClaimRequest, *, before: int) -> History:
+    rows = db.execute(
+        "SELECT kind, count(*) FROM attempts WHERE job_id = ? AND run = ? AND attempt < ? AND kind IS NOT NULL"
+        " GROUP BY kind",
+        (request.job_id, request.wish.run, before),
+    )
+    return History(request.envelope.counted, {Kind(kind): count for kind, count in rows})
+
+
+def _envelope(db: sqlite3.Connection, job_id: str, run: int) -> Envelope:
+    envelope, body = db.execute(
+        "SELECT envelope, body FROM runs WHERE job_id = ? AND run = ?", (job_id, run)
+    ).fetchone()
+    return envelope_from_row(envelope, body)
+
+
+def _recorded_end(db: sqlite3.Connection, job_id: str, run: int) -> Recorded:
+    step, buried = db.execute(
+        "SELECT end_step, buried FROM runs WHERE job_id = ? AND run = ?", (job_id, run)
+    ).fetchone()
+    end = Step.from_json(step)
+    if buried:
+        end = Step(end.event)
+    return Recorded(_envelope(db, job_id, run), end)
+
+
+def _recorded_step(db: sqlite3.Connection, request: ClaimRequest, attempt: int) -> Recorded:
+    (step,) = db.execute(
+        "SELECT step FROM attempts WHERE job_id = ? AND run = ? AND attempt = ?",
+        (request.job_id, request.wish.run, attempt),
+    ).fetchone()
+    return Recorded(_envelope(db, request.job_id, request.wish.run), Step.from_json(step))
+
+
+def _lapsed(db: sqlite3.Connection, request: ClaimRequest, attempt: int) -> Lapsed:
+    run = request.wish.run
+    (token,) = db.execute(
+        "SELECT token FROM attempts WHERE job_id = ? AND run = ? AND attempt = ?",
+        (request.job_id, run, attempt),
+    ).fetchone()
+    ticket = Ticket(request.job_id, run, attempt, token)
+    return Lapsed(ticket, _history(db, request, before=attempt), _envelope(db, request.job_id, run))
+
+
+def record(db: sqlite3.Connection, ticket: Ticket, entry: Entry) -> Recorded | None:
+    """Record the outcome of a claim."""
+    where = (ticket.job_id, ticket.run, ticket.attempt)
+    row = db.execute(
+        "SELECT a.state, a.token, r.end_status FROM attempts a JOIN runs r USING (job_id, run)"
+        " WHERE a.job_id = ? AND a.run = ? AND a.attempt = ?",
+        where,
+    ).fetchone()
+    if row is None:
+        return None
+    state, token, end_status = row
+    ours = token == ticket.token
+    accepted = entry.provider_message_id is not None
+    if ours and end_status is None and (state == State.CLAIMED or (state == State.UNKNOWN and accepted)):
+        _write_entry(db, ticket, entry)
+        return Recorded(_envelope(db, ticket.job_id, ticket.run), entry.step)
+    if ours and state == State.SETTLED:
+        # The same call again: the first one was committed, but its answer was lost on the way.
+        return _recorded_end(db, ticket.job_id, ticket.run) if end_status else None
+    if ours and state == entry.state:
+        return Recorded(_envelope(db, ticket.job_id, ticket.run), entry.step)
+    # Too late: somebody has drawn another conclusion, which stands. The provider's id is kept all the same.
+    db.execute(
+        "UPDATE attempts SET provider_message_id = coalesce(provider_message_id, ?)"
+        " WHERE job_id = ? AND run = ? AND attempt = ?",
+        (entry.provider_message_id, *where),
+    )
+    return None
+
+
+def _write_entry(db: sqlite3.Connection, ticket: Ticket, entry: Entry) -> None:
+    following = entry.step.next
+    db.execute(
+        "UPDATE attempts SET state = ?, kind = ?, due_at = ?, step = ?, provider_message_id = ?, lease_until = NULL"
+        " WHERE job_id = ? AND run = ? AND attempt = ?",
+        (
+            entry.state,
+            entry.kind,
+            following.due_at if following else None,
+            None if entry.step.ends_job else entry.step.to_json(),
+            entry.provider_message_id,
+            ticket.job_id,
+            ticket.run,
+            ticket.attempt,
+        ),
+    )
+    if entry.step.ends_job:
+        _write_end(db, ticket.job_id, ticket.run, entry.step)
+
+
+def _write_end(db: sqlite3.Connection, job_id: str, run: int, step: Step) -> None:
+    event = step.event
+    assert event is not None  # noqa: S101 - Step.ends_job implies it
+    # The body goes with the end, unless its dead letter may still have to be written.
+    db.execute(
+        "UPDATE runs SET end_status = ?, end_step = ?, body = CASE WHEN ? THEN body END WHERE job_id = ? AND run = ?",
+        (event.status, step.to_json(), step.letter is not None, job_id, run),
+    )
+
+
+def lapse(db: sqlite3.Connection, ticket: Ticket, entry: Entry, now: float) -> Recorded | None:
+    """Record a lapsed claim as unknown."""
+    row = db.execute(
+        "SELECT a.state, a.token, a.lease_until, r.end_status FROM attempts a JOIN runs r USING (job_id, run)"
+        " WHERE a.job_id = ? AND a.run = ? AND a.attempt = ?",
+        (ticket.job_id, ticket.run, ticket.attempt),
+    ).fetchone()
+    if row is None:
+        return None
+    state, token, lease_until, end_status = row
+    if state != State.CLAIMED or token != ticket.token or lease_until > now or end_status is not None:
+        return None
+    envelope = _envelope(db, ticket.job_id, ticket.run)
+    _write_entry(db, ticket, entry)
+    return Recorded(envelope, entry.step)
+
+
+def conclude(db: sqlite3.Connection, request: ClaimRequest, step: Step, now: float) -> Recorded | None:
+    """End a run without a request."""
+    if not isinstance(judge(_known(db, request.job_id), request.wish, now=now), Conclude):
+        return None
+    _remember_run(db, request)
+    envelope = _envelope(db, request.job_id, request.wish.run)
+    _write_end(db, request.job_id, request.wish.run, step)
+    return Recorded(envelope, step)
+
+
+def refuse(db: sqlite3.Connection, request: ClaimRequest, step: Step) -> Recorded | None:
+    """End the run of a body that is no job, unless its id belongs to another job."""
+    latest = _known(db, request.job_id).latest
+    if latest is None or request.wish.run > latest.number:
+        _remember_run(db, request)
+        envelope = _envelope(db, request.job_id, request.wish.run)
+        _write_end(db, request.job_id, request.wish.run, step)
+        return Recorded(envelope, step)
+    if not latest.ended or latest.highest is not None:
+        return None
+    # No attempt was ever made, and the event is the same: this is the end that this very body has had before.
+    end = _recorded_end(db, request.job_id, latest.number)
+    same = end.step.event is not None and step.event is not None and end.step.event.id == step.event.id
+    return end if same else None
+
+
+def release(db: sqlite3.Connection, ticket: Ticket) -> None:
+    """Take back a claim, as if it had not been."""
+    where = (ticket.job_id, ticket.run)
+    db.execute(
+        "DELETE FROM attempts WHERE job_id = ? AND run = ? AND attempt = ? AND token = ? AND state = ?",
+        (*where, ticket.attempt, ticket.token, State.CLAIMED),
+    )
+    db.execute(
+        "DELETE FROM runs WHERE job_id = ? AND run = ? AND end_status IS NULL"
+        " AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.job_id = runs.job_id AND a.run = runs.run)",
+        where,
+    )
+
+
+def note_buried(db: sqlite3.Connection, job_id: str, run: int) -> None:
+    """Note that a dead letter is confirmed; nothing needs the body any more."""
+    db.execute("UPDATE runs SET buried = 1, body = NULL WHERE job_id = ? AND run = ?", (job_id, run))
+
+
+def forget(db: sqlite3.Connection, now: float) -> int:
+    """Forget the oldest of what is past its time; returns how many runs."""
+    old = db.execute("SELECT job_id, run FROM runs WHERE forget_at < ? LIMIT ?", (now, _FORGET_BATCH)).fetchall()
+    db.executemany("DELETE FROM attempts WHERE job_id = ? AND run = ?", old)
+    db.executemany("DELETE FROM runs WHERE job_id = ? AND run = ?", old)
+    return len(old)
