@@ -91,33 +91,37 @@ class Producer:
             reply_to=reply_to,
             correlation_id=correlation_id,
         )
-        target = sender or self._sender
+        trouble: rabbitmq.ConnectionLost | BrokerUnreachable | None = None
         published = False
         try:
             async with asyncio.timeout(self._timeout_s):
                 while True:
-                    publisher = await self._connected()
                     try:
-                        await self._check_sender(target)
+                        publisher = await self._connected()
+                        await self._check_sender(sender or self._sender)
                         published = True
-                        await publisher.publish(body, properties, exchange=JOBS, key=target, timeout_s=self._timeout_s)
-                    except rabbitmq.ConnectionLost:
+                        await publisher.publish(
+                            body, properties, exchange=JOBS, key=sender or self._sender, timeout_s=self._timeout_s
+                        )
+                    except rabbitmq.ConnectionLost as error:
                         # The id makes a second copy harmless, so a lost confirm is simply asked for again.
-                        await asyncio.sleep(_RECONNECT_PAUSE_S)
+                        trouble = error
+                    except BrokerUnreachable as error:
+                        if error.permanent:
+                            raise
+                        trouble = error
                     else:
                         return job.id
-        except TimeoutError:
-            if not published:
-                raise BrokerUnreachable(
-                    f"{rabbitmq.visible_url(self._url)}: no connection within {self._timeout_s:g} s"
-                ) from None
-            raise NotConfirmed([job.id], f"no confirm within {self._timeout_s:g} s") from None
+                    await asyncio.sleep(_RECONNECT_PAUSE_S)
         except BrokerUnreachable as error:
             if not published:
                 raise
             raise NotConfirmed([job.id], str(error)) from error
         except (rabbitmq.Nacked, rabbitmq.Unroutable) as error:
             raise NotConfirmed([job.id], str(error)) from error
+        except TimeoutError:
+            reason = f"{trouble or rabbitmq.visible_url(self._url) + ': no answer'}, for {self._timeout_s:g} s"
+            raise (NotConfirmed([job.id], reason) if published else BrokerUnreachable(reason)) from trouble
 
     async def send_many(
         self,

@@ -250,7 +250,6 @@ class Intake:
         self._reconnecting = reconnecting
         self._idle = idle
         self._check_every_s = check_every_s
-        self._consumers: list[rabbitmq.Consumer] = []
         self._was_ready = False
         self._delivered = 0
         # *ready*: consuming now. *quiet*: nothing more will be delivered, ever.
