@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal, Self
 
-from otpost import rabbitmq
+from otpost import declaring, rabbitmq
 from otpost.errors import BrokerUnreachable, NotConfirmed, UnknownSender
 from otpost.job import JOB_TYPE, OtpJob, is_sender_name
 from otpost.results import Position, read_results
@@ -209,6 +209,6 @@ class Producer:
             raise UnknownSender(sender)
         if connection is None:
             raise rabbitmq.ConnectionLost("the connection was closed")
-        if not await rabbitmq.sender_exists(connection, sender, timeout_s=self._timeout_s):
+        if not await declaring.sender_exists(connection, sender, timeout_s=self._timeout_s):
             raise UnknownSender(sender)
         self._known_senders.add(sender)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self, cast
 from urllib.parse import urlsplit
 
@@ -20,7 +19,6 @@ from aiormq import spec
 from aiormq.exceptions import ChannelAccessRefused, ChannelInvalidStateError, ConnectionNotAllowed
 
 from otpost.errors import BrokerUnreachable, OtpostError
-from otpost.topology import job_queue
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractConnection
     from aiormq.abc import ArgumentsType, DeliveredMessage
 
-    from otpost.topology import Argument, Topology
+    from otpost.topology import Argument
 
 DEFAULT_BROKER_URL: Final = "amqp://guest:guest@127.0.0.1:5672/"
 JSON: Final = "application/json"
@@ -52,10 +50,6 @@ class Nacked(OtpostError):
 
 class QueueRefused(OtpostError):
     """A queue that should be read is missing, or not ours to read."""
-
-
-class TopologyDiffers(OtpostError):
-    """An exchange or a queue exists already, with other arguments."""
 
 
 def properties(
@@ -150,7 +144,7 @@ def _cancelled_by_us() -> bool:
 
 
 @asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
+async def translated() -> AsyncIterator[None]:
     """Turn what aio-pika raises while a channel is used into this module's errors."""
     try:
         yield
@@ -174,13 +168,14 @@ async def _translated() -> AsyncIterator[None]:
         raise
 
 
-async def _open_channel(connection: AbstractConnection, *, confirms: bool) -> AbstractChannel:
+async def open_channel(connection: AbstractConnection, *, confirms: bool) -> AbstractChannel:
+    """Open a channel; with *confirms*, each publish waits for the broker's word, and what is unroutable raises."""
     channel = connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
     await channel.initialize()
     return channel
 
 
-async def _wire(channel: AbstractChannel) -> WireChannel:
+async def wire_of(channel: AbstractChannel) -> WireChannel:
     """Reach the channel below aio-pika's, which wraps each message in objects that nobody here needs."""
     return cast("WireChannel", await channel.get_underlay_channel())
 
@@ -198,9 +193,9 @@ class Publisher:
 
         :raises ConnectionLost: the connection is gone.
         """
-        async with _translated():
-            channel = await _open_channel(connection, confirms=True)
-            return cls(channel, await _wire(channel))
+        async with translated():
+            channel = await open_channel(connection, confirms=True)
+            return cls(channel, await wire_of(channel))
 
     @property
     def is_open(self) -> bool:
@@ -222,7 +217,7 @@ class Publisher:
         :raises Unroutable: no queue took it. :raises Nacked: a queue refused it.
         :raises ConnectionLost: it may or may not be stored.
         """
-        async with _translated():
+        async with translated():
             # Without waiting for the socket to drain: the confirm says more, and the channel's lock is held less.
             await self._wire.basic_publish(
                 body,
@@ -276,9 +271,9 @@ class Consumer:
         async def consumer_callback(message: DeliveredMessage) -> None:
             on_message(message)
 
-        async with _translated():
-            channel = await _open_channel(connection, confirms=False)
-            consumer = cls(channel, await _wire(channel), queue)
+        async with translated():
+            channel = await open_channel(connection, confirms=False)
+            consumer = cls(channel, await wire_of(channel), queue)
             try:
                 await consumer._wire.basic_qos(prefetch_count=prefetch, timeout=timeout_s)
                 answer = await consumer._wire.basic_consume(
@@ -286,7 +281,7 @@ class Consumer:
                     consumer_callback,
                     exclusive=exclusive,
                     no_ack=no_ack,
-                    arguments=_table(arguments) if arguments else None,
+                    arguments=table_of(arguments) if arguments else None,
                     timeout=timeout_s,
                 )
             except amqp.ChannelNotFoundEntity as error:
@@ -311,7 +306,7 @@ class Consumer:
     async def acknowledge(self, delivery_tag: int) -> bool:
         """Acknowledge one message; False where its channel is gone, so that the broker delivers it again."""
         try:
-            async with _translated():
+            async with translated():
                 await self._wire.basic_ack(delivery_tag, wait=False)
         except ConnectionLost:
             return False
@@ -320,7 +315,7 @@ class Consumer:
     async def requeue(self, delivery_tag: int) -> None:
         """Give one message back, counted toward its queue's delivery limit."""
         try:
-            async with _translated():
+            async with translated():
                 # Reject, not nack: from RabbitMQ 4.3 a nack no longer counts, and would go round for ever.
                 await self._wire.basic_reject(delivery_tag, requeue=True, wait=False)
         except ConnectionLost:
@@ -331,7 +326,7 @@ class Consumer:
         if self._tag is None or self._dead.is_set():
             return
         try:
-            async with _translated(), asyncio.timeout(_CLOSE_TIMEOUT_S):
+            async with translated(), asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self._wire.basic_cancel(self._tag)
         except ConnectionLost:
             return
@@ -341,100 +336,15 @@ class Consumer:
         await close_quietly(self._channel)
 
 
-@dataclass(frozen=True, slots=True)
-class QueueState:
-    """What a passive declare tells: messages *ready* to be delivered, and *consumers*."""
-
-    ready: int
-    consumers: int
-
-
 async def close_quietly(resource: AbstractChannel | AbstractConnection) -> None:
     """Close a channel or a connection that may be gone already, within 5 s."""
     try:
-        async with asyncio.timeout(_CLOSE_TIMEOUT_S), _translated():
+        async with asyncio.timeout(_CLOSE_TIMEOUT_S), translated():
             await resource.close()
     except (OtpostError, TimeoutError, RuntimeError):
         return
 
 
-async def inspect_queue(connection: AbstractConnection, name: str, *, timeout_s: float) -> QueueState | None:
-    """Ask for a queue's state, on a channel of its own: a "no such queue", None, closes the channel.
-
-    :raises ConnectionLost: the connection is gone. :raises QueueRefused: we may not ask.
-    """
-    async with _translated():
-        channel = await _open_channel(connection, confirms=False)
-        try:
-            queue = await channel.declare_queue(name, passive=True, timeout=timeout_s)
-        except amqp.ChannelNotFoundEntity:
-            return None
-        except ChannelAccessRefused as error:
-            raise QueueRefused(f"the broker does not let us ask for {name}: {error}") from error
-        finally:
-            await close_quietly(channel)
-        declared = queue.declaration_result
-        return QueueState(declared.message_count or 0, declared.consumer_count or 0)
-
-
-async def sender_exists(connection: AbstractConnection, sender: str, *, timeout_s: float) -> bool:
-    """Ask whether some worker has declared the queue of *sender*.
-
-    :raises ConnectionLost: the connection is gone.
-    """
-    try:
-        return await inspect_queue(connection, job_queue(sender), timeout_s=timeout_s) is not None
-    except QueueRefused:
-        # A producer that may only write cannot ask. What has no queue ends as a dead letter all the same.
-        return True
-
-
-async def declare_exclusive(connection: AbstractConnection, name: str, *, timeout_s: float) -> None:
-    """Declare a queue that only this connection may read and that goes with it.
-
-    :raises ConnectionLost: the connection is gone.
-    """
-    async with _translated():
-        channel = await _open_channel(connection, confirms=False)
-        await channel.declare_queue(name, exclusive=True, auto_delete=True, timeout=timeout_s)
-
-
-async def declare(connection: AbstractConnection, wanted: Topology, *, timeout_s: float = 30.0) -> None:
-    """Declare everything, on a channel of its own: a difference closes the channel.
-
-    :raises TopologyDiffers: something exists with other arguments. :raises ConnectionLost: the connection is gone.
-    """
-    async with _translated(), asyncio.timeout(timeout_s):
-        channel = await _open_channel(connection, confirms=False)
-        wire = await _wire(channel)
-        try:
-            for exchange in wanted.exchanges:
-                await wire.exchange_declare(
-                    exchange.name,
-                    exchange_type=exchange.kind,
-                    durable=True,
-                    arguments=_table(exchange.arguments),
-                )
-            for queue in wanted.queues:
-                await wire.queue_declare(queue.name, durable=True, arguments=_table(queue.arguments))
-            for binding in wanted.bindings:
-                if binding.to_exchange:
-                    await wire.exchange_bind(destination=binding.target, source=binding.source, routing_key=binding.key)
-                else:
-                    await wire.queue_bind(binding.target, binding.source, routing_key=binding.key)
-        except amqp.ChannelPreconditionFailed as error:
-            raise TopologyDiffers(
-                f"{error}. It was declared with other arguments: delete it once it is empty, "
-                "or declare it as 'otpost topology declare' would"
-            ) from error
-        except ChannelAccessRefused as error:
-            raise TopologyDiffers(
-                f"{error}. Give the user permission to configure 'otpost.*', or let somebody else run "
-                "'otpost topology declare'"
-            ) from error
-        finally:
-            await close_quietly(channel)
-
-
-def _table(arguments: Mapping[str, Argument | datetime]) -> ArgumentsType:
+def table_of(arguments: Mapping[str, Argument | datetime]) -> ArgumentsType:
+    """Copy arguments into the dict that the wire wants."""
     return dict(arguments.items())

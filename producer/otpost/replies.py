@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-from otpost import rabbitmq
+from otpost import declaring, rabbitmq
 from otpost.result import OtpResult
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ async def open_replies(url: str, *, timeout_s: float = 10.0) -> AsyncIterator[Re
     connection = await rabbitmq.connect(url, name="otpost replies", timeout_s=timeout_s)
     try:
         replies = Replies(_PREFIX + uuid4().hex)
-        await rabbitmq.declare_exclusive(connection, replies.queue, timeout_s=timeout_s)
+        await declaring.declare_exclusive(connection, replies.queue, timeout_s=timeout_s)
         await rabbitmq.Consumer.open(
             connection, replies.queue, replies.put, prefetch=_PREFETCH, no_ack=True, timeout_s=timeout_s
         )

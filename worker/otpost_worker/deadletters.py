@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from otpost import rabbitmq
+from otpost import declaring, rabbitmq
 from otpost.errors import InvalidJob, OtpostError
 from otpost.job import OtpJob, decode_object, is_job_id, parse_rfc3339
 from otpost.result import mask_number
@@ -215,7 +215,7 @@ class DeadLetters:
 
     async def has_sender(self, sender: str) -> bool:
         """Whether some worker has declared that sender's queue."""
-        return await rabbitmq.sender_exists(self._connection, sender, timeout_s=_TIMEOUT_S)
+        return await declaring.sender_exists(self._connection, sender, timeout_s=_TIMEOUT_S)
 
 
 @asynccontextmanager
@@ -230,7 +230,7 @@ async def open_dead_letters(url: str) -> AsyncIterator[DeadLetters]:
         arrived: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
         consumer = await _only_reader(connection, arrived.put_nowait)
         letters = [read_letter(message) async for message in _until_idle(arrived, connection)]
-        more = await rabbitmq.inspect_queue(connection, DEAD, timeout_s=_TIMEOUT_S)
+        more = await declaring.inspect_queue(connection, DEAD, timeout_s=_TIMEOUT_S)
         yield DeadLetters(connection, consumer, merge(letters), more.ready if more else 0)
         # An acknowledgement has no answer: closing the channel in order makes the broker read it first.
         await consumer.close()
@@ -241,7 +241,7 @@ async def open_dead_letters(url: str) -> AsyncIterator[DeadLetters]:
 async def _only_reader(connection: AbstractConnection, take: Callable[[DeliveredMessage], None]) -> rabbitmq.Consumer:
     deadline = time.monotonic() + _BUSY_S
     while True:
-        if await rabbitmq.inspect_queue(connection, DEAD, timeout_s=_TIMEOUT_S) is None:
+        if await declaring.inspect_queue(connection, DEAD, timeout_s=_TIMEOUT_S) is None:
             raise rabbitmq.QueueRefused(f"there is no queue {DEAD}; declare it with 'otpost topology declare'")
         try:
             return await rabbitmq.Consumer.open(connection, DEAD, take, prefetch=MAX_LOOKED_AT, exclusive=True)
@@ -264,7 +264,7 @@ async def _until_idle(
             async with asyncio.timeout(_IDLE_S):
                 message = await arrived.get()
         except TimeoutError:
-            state = await rabbitmq.inspect_queue(connection, DEAD, timeout_s=_TIMEOUT_S)
+            state = await declaring.inspect_queue(connection, DEAD, timeout_s=_TIMEOUT_S)
             if state is None or state.ready == 0:
                 return
             idle += 1

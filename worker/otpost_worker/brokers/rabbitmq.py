@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import structlog
 
-from otpost import rabbitmq
+from otpost import declaring, rabbitmq
 from otpost.errors import BrokerUnreachable
 from otpost.rabbitmq import ConnectionLost, Nacked, Unroutable
 from otpost.result import RESULT_TYPE
@@ -294,7 +294,7 @@ class Intake:
     async def _consume(
         self, connection: AbstractConnection, *, stopping: asyncio.Event, drained: asyncio.Event
     ) -> None:
-        await rabbitmq.declare(connection, self._topology)
+        await declaring.declare(connection, self._topology)
         consumers = [await self._subscribe(connection, subscription) for subscription in self._subscriptions]
         self._was_ready = True
         self.ready.set()
@@ -337,7 +337,10 @@ class Intake:
             delivered = self._delivered
             await asyncio.sleep(self._check_every_s)
             states = [
-                (consumer.queue, await rabbitmq.inspect_queue(connection, consumer.queue, timeout_s=_CONNECT_TIMEOUT_S))
+                (
+                    consumer.queue,
+                    await declaring.inspect_queue(connection, consumer.queue, timeout_s=_CONNECT_TIMEOUT_S),
+                )
                 for consumer in consumers
             ]
             missing = [queue for queue, state in states if state is None or state.consumers == 0]

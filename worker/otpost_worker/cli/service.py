@@ -11,7 +11,7 @@ import click
 from pydantic import BaseModel, SecretStr
 from rich.table import Table
 
-from otpost import rabbitmq
+from otpost import declaring, rabbitmq
 from otpost.rabbitmq import visible_url
 from otpost.topology import topology as topology_of
 from otpost_worker.app import run_worker
@@ -100,7 +100,7 @@ async def _declare(url: str, senders: tuple[str, ...]) -> int:
     wanted = topology_of(senders)
     connection = await rabbitmq.connect(url, name="otpost topology", timeout_s=10.0)
     try:
-        await rabbitmq.declare(connection, wanted)
+        await declaring.declare(connection, wanted)
     finally:
         await rabbitmq.close_quietly(connection)
     click.echo(
