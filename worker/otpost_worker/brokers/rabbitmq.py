@@ -336,15 +336,12 @@ class Intake:
         while True:
             delivered = self._delivered
             await asyncio.sleep(self._check_every_s)
-            states = [
-                (
-                    consumer.queue,
-                    await declaring.inspect_queue(connection, consumer.queue, timeout_s=_CONNECT_TIMEOUT_S),
-                )
-                for consumer in consumers
-            ]
-            missing = [queue for queue, state in states if state is None or state.consumers == 0]
-            waiting = any(state is not None and state.ready > 0 for _, state in states)
+            missing, waiting = [], False
+            for queue in (consumer.queue for consumer in consumers):
+                state = await declaring.inspect_queue(connection, queue, timeout_s=_CONNECT_TIMEOUT_S)
+                if state is None or state.consumers == 0:
+                    missing.append(queue)
+                waiting = waiting or (state is not None and state.ready > 0)
             starved = starved + 1 if waiting and self._idle() and delivered == self._delivered else 0
             if missing or starved >= _STARVED_CHECKS:
                 _log.warning("consumer.missing", queues=missing, starved=starved > 0)
