@@ -284,7 +284,7 @@ def decode_object(body: bytes) -> dict[str, Any]:
 def _problems(error: ValidationError, fields: dict[str, Any]) -> list[Problem]:
     """Translate pydantic's findings; *fields* is needed only to keep the code out of field names."""
     code = fields.get("code")
-    secret = code if isinstance(code, str) and code else None
+    secret = str(code) if isinstance(code, (str, int)) and code else None
     return [
         _problem(str(e["loc"][0]) if e["loc"] else "", e["type"], e["msg"], secret)
         for e in error.errors(include_input=False, include_url=False, include_context=False)

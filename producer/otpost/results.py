@@ -52,7 +52,8 @@ async def read_results(url: str, position: Position, *, timeout_s: float) -> Asy
                         yield OtpResult.parse(message.body)
                     await feed.acknowledge(message)
                     position = position.past((message.header.properties.headers or {}).get("x-stream-offset"))
-        except (rabbitmq.ConnectionLost, BrokerUnreachable):
+        except (rabbitmq.ConnectionLost, rabbitmq.QueueRefused, BrokerUnreachable):
+            # A queue that was there before comes back with its broker.
             if not connected_once:
                 raise
         await asyncio.sleep(random.uniform(*_PAUSE_S))  # noqa: S311 - spreads reconnects, keeps no secret

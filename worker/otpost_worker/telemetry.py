@@ -31,7 +31,7 @@ _SECRET_KEYS: Final = frozenset(
 )
 _NUMBER: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 _WAMID: Final = re.compile(r"wamid\.[A-Za-z0-9+/=_-]{8,}")
-_PASSWORD: Final = re.compile(r"(amqps?://[^:/@\s]*):[^@\s]*@")
+_PASSWORD: Final = re.compile(r"(amqps?://[^:/@\s]*):\S*@")
 # aiormq prints whole payloads at DEBUG, codes included; none of these may go below INFO.
 _LIBRARIES: Final = ("aiormq", "aio_pika", "aiohttp", "asyncio")
 
@@ -62,8 +62,7 @@ def configure_logging(*, log_format: str, level: str) -> None:
     root.setLevel(_LEVELS[level])
     for library in _LIBRARIES:
         logging.getLogger(library).setLevel(max(_LEVELS[level], logging.WARNING))
-    # It says "error when creating transport" for what we report ourselves, with a remedy.
-    logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)
+    quiet_libraries()
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -74,6 +73,11 @@ def configure_logging(*, log_format: str, level: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def quiet_libraries() -> None:
+    """Keep the broker library from telling, with a stack trace, what we tell with a remedy."""
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 
 
 def _to_json(event: object, **_: object) -> str:

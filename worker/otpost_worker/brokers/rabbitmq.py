@@ -98,7 +98,7 @@ class Outbox:
     async def _publish_result(self, event: Event, told: spec.Basic.Properties, key: str) -> None:
         for tries in range(_RESULT_TRIES):
             try:
-                await self._publish_once(event.body, told, exchange=RESULTS, key=key)
+                await self._publish_routed(event.body, told, exchange=RESULTS, key=key)
             except Nacked:
                 # Somebody's own queue is full. The stream has the event then, but there is no telling whether.
                 await asyncio.sleep(self._reconnecting.pause_s(tries))
@@ -144,9 +144,27 @@ class Outbox:
         failures = 0
         while True:
             try:
-                await self._publish_once(body, told, exchange=exchange, key=key)
-            except (Nacked, Unroutable) as error:
+                await self._publish_routed(body, told, exchange=exchange, key=key)
+            except Nacked as error:
                 _log.error("publish.refused", exchange=exchange, error=str(error))
+                await asyncio.sleep(self._reconnecting.pause_s(failures))
+                failures += 1
+            else:
+                return
+
+    async def _publish_routed(self, body: bytes, told: spec.Basic.Properties, *, exchange: str, key: str) -> None:
+        """Publish until there is a queue to take it.
+
+        For a moment after a broker's start a queue that has no leader yet is no queue.
+
+        :raises Nacked: a queue refused it.
+        """
+        failures = 0
+        while True:
+            try:
+                await self._publish_once(body, told, exchange=exchange, key=key)
+            except Unroutable as error:
+                _log.warning("publish.unroutable", exchange=exchange, error=str(error))
                 await asyncio.sleep(self._reconnecting.pause_s(failures))
                 failures += 1
             else:

@@ -11,6 +11,7 @@ from otpost.errors import InvalidJob, OtpostError
 from otpost_worker.cli import dead, results, send, service
 from otpost_worker.ports import LedgerUnavailable
 from otpost_worker.settings import InvalidSettings
+from otpost_worker.telemetry import quiet_libraries
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -33,6 +34,7 @@ otpost_command.add_command(service.simulator)
 
 def run() -> int:
     """Run the command line and return its exit status: 0 done, 1 failed, 2 misused."""
+    quiet_libraries()
     try:
         # Commands tell their exit status by returning it; click's own way would be an exception.
         return int(otpost_command.main(prog_name="otpost", standalone_mode=False) or 0)

@@ -163,7 +163,7 @@ def _told(text: object, message: Message) -> str | None:
     if not isinstance(text, str) or not text:
         return None
     digits = message.to.removeprefix("+")
-    return text.replace(message.code, "***").replace(digits, "***")[:_MAX_TEXT]
+    return text.replace(digits, "***").replace(message.code, "***")[:_MAX_TEXT]
 
 
 def _trace_id(fields: Mapping[str, Any], headers: Mapping[str, str]) -> str | None:
