@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Self
 from uuid import UUID
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from otpost.errors import InvalidJob, Problem
@@ -198,35 +198,22 @@ class OtpJob(BaseModel):
     version: Annotated[int, BeforeValidator(_version)] = 1
 
     def __init__(self, **fields: Any) -> None:  # noqa: ANN401 - pydantic judges them
+        problems: list[Problem] = []
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            problems = _problems(error, fields)
-        else:
-            return
+            problems += _problems(error, fields)
+        problems += _contradictions(fields)
         # Outside the except block, so that neither __cause__ nor __context__ carries the input.
-        raise InvalidJob(problems)
-
-    @model_validator(mode="after")
-    def _fields_agree(self) -> Self:
-        if (self.code is None) == (self.sealed_code is None):
-            raise _refuse("exactly one of code and sealed_code is needed")
-        if self.expires_at is not None and self.ttl_s is not None:
-            raise _refuse("expires_at and ttl_s exclude each other")
-        if self.expires_at is None and self.created_at is None:
-            raise _refuse("the job's age is unknown: give expires_at or created_at in the body, or the AMQP timestamp")
-        if self.created_at is not None and self.deadline > self.created_at.timestamp() + MAX_LIFETIME_S:
-            raise _refuse("expires_at must be at most 5400 s after created_at")
-        if self.not_before is not None and self.not_before.timestamp() >= self.deadline:
-            raise _refuse("not_before must be earlier than expires_at")
-        return self
+        if problems := problems or _times_that_disagree(self):
+            raise InvalidJob(problems)
 
     @property
     def deadline(self) -> float:
         """The instant after which the code is never sent, in Unix seconds."""
         if self.expires_at is not None:
             return self.expires_at.timestamp()
-        assert self.created_at is not None  # noqa: S101 - _fields_agree refuses a job with neither
+        assert self.created_at is not None  # noqa: S101 - a job with neither is refused
         return self.created_at.timestamp() + (self.ttl_s or DEFAULT_LIFETIME_S)
 
     def to_json(self) -> bytes:
@@ -279,6 +266,30 @@ def decode_object(body: bytes) -> dict[str, Any]:
     if not isinstance(decoded, dict):
         raise InvalidJob([Problem("", rule)])
     return decoded
+
+
+def _contradictions(fields: dict[str, Any]) -> list[Problem]:
+    """Find what is wrong with which fields are there, whatever they hold."""
+    given = {name for name, value in fields.items() if value is not None}
+    problems = []
+    if len(given & {"code", "sealed_code"}) != 1:
+        problems.append(Problem("code", "exactly one of code and sealed_code is needed"))
+    if {"expires_at", "ttl_s"} <= given:
+        problems.append(Problem("expires_at", "expires_at and ttl_s exclude each other"))
+    # The constructor makes up a time of creation where none is named; None says that there is none.
+    if "expires_at" not in given and fields.get("created_at", "now") is None:
+        age = "the job's age is unknown: give expires_at or created_at in the body, or the AMQP timestamp"
+        problems.append(Problem("created_at", age))
+    return problems
+
+
+def _times_that_disagree(job: OtpJob) -> list[Problem]:
+    problems = []
+    if job.created_at is not None and job.deadline > job.created_at.timestamp() + MAX_LIFETIME_S:
+        problems.append(Problem("expires_at", "must be at most 5400 s after created_at"))
+    if job.not_before is not None and job.not_before.timestamp() >= job.deadline:
+        problems.append(Problem("not_before", "must be earlier than expires_at"))
+    return problems
 
 
 def _problems(error: ValidationError, fields: dict[str, Any]) -> list[Problem]:

@@ -7,8 +7,9 @@ import re
 import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from otpost.job import is_sender_name
 from otpost.rabbitmq import DEFAULT_BROKER_URL
@@ -32,6 +33,23 @@ class InvalidSettings(Exception):
         super().__init__("\n".join(problems))
 
 
+def _fits_a_header(secret: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[!-~]+", secret.get_secret_value()):
+        raise ValueError("must be printable ASCII without spaces or line breaks, as it goes into a header")
+    return secret
+
+
+def _is_an_address(url: str) -> str:
+    try:
+        parsed = urlsplit(url)
+        named = all((parsed.hostname or "").rstrip(".").split(".")) and parsed.port != 0
+    except ValueError:
+        named = False
+    if not named:
+        raise ValueError("must be a URL with a host and, if need be, a port up to 65535")
+    return url
+
+
 class SenderSettings(BaseModel):
     """One business number with what belongs to it."""
 
@@ -40,7 +58,11 @@ class SenderSettings(BaseModel):
     phone_number_id: Annotated[
         str, Field(pattern=r"^[0-9]{1,32}$", description="The business number's id: digits; not the number itself.")
     ]
-    access_token: Annotated[SecretStr, Field(min_length=1, description="A system user's token.")]
+    access_token: Annotated[
+        SecretStr,
+        AfterValidator(_fits_a_header),
+        Field(description="A system user's token: printable ASCII without spaces."),
+    ]
     template: Annotated[
         str | None,
         Field(pattern=r"^[a-z0-9_]{1,512}$", description="A template's name, a-z 0-9 _, for jobs that name none."),
@@ -58,6 +80,7 @@ class SenderSettings(BaseModel):
             pattern=r"^https?://[^/\s?#]+[^\s?#]*$",
             description="Where the Cloud API is: https://host, without a query.",
         ),
+        AfterValidator(_is_an_address),
     ] = DEFAULT_API_BASE
     api_version: Annotated[
         str, Field(pattern=r"^v[0-9]+\.[0-9]+$", description="The Graph API's version, such as v25.0.")
@@ -111,6 +134,8 @@ class Settings(BaseModel):
 
 SECRETS: Final = frozenset({"broker_url", "access_token", "app_secret", "verify_token"})
 _SENDERS_FILE: Final = "senders_file"
+# Stands in for a secret that could not be read, so that the same trouble is not told twice.
+_UNREAD: Final = "unread"
 _SERVICE_FIELDS: Final = frozenset(Settings.model_fields) - {"senders"}
 _SENDER_FIELDS: Final = frozenset(SenderSettings.model_fields)
 KNOWN: Final = frozenset(
@@ -141,13 +166,14 @@ def load(environment: Mapping[str, str], read_text: Callable[[str], str]) -> Loa
         tables = _tables(senders_file, sender, read_text, problems)
     else:
         tables = {DEFAULT_SENDER: sender} if _is_described(sender) else {}
-    if not problems:
-        try:
-            settings = Settings.model_validate({**service, "senders": tables})
-            return Loaded(settings, tuple(_warnings(environment)))
-        except ValidationError as error:
-            problems += [_problem(entry["loc"], entry["type"], entry["msg"], senders_file) for entry in error.errors()]
-    raise InvalidSettings(problems)
+    settings = None
+    try:
+        settings = Settings.model_validate({**service, "senders": tables})
+    except ValidationError as error:
+        problems += [_problem(entry["loc"], entry["type"], entry["msg"], senders_file) for entry in error.errors()]
+    if problems or settings is None:
+        raise InvalidSettings(problems)
+    return Loaded(settings, tuple(_warnings(environment)))
 
 
 def _is_described(sender: Mapping[str, object]) -> bool:
@@ -179,6 +205,7 @@ def _from_file(
         yield name, read_text(file).strip()
     except OSError as error:
         problems.append(f"{variable}: {file} cannot be read: {error.strerror}; check the path and its permissions")
+        yield name, _UNREAD
 
 
 def _tables(

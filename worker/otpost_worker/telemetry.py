@@ -90,11 +90,20 @@ def redact(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMappin
     ``code`` is kept where it is a provider's error code, a number; a one-time password is text.
     """
     for key, value in event.items():
-        if key in _SECRET_KEYS and not (value is None or isinstance(value, int)):
-            event[key] = "[hidden]"
-        elif isinstance(value, str):
-            event[key] = redact_text(value)
+        event[key] = _redacted(key, value)
     return event
+
+
+def _redacted(key: object, value: object) -> object:
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if key in _SECRET_KEYS:
+        return "[hidden]"
+    if isinstance(value, dict):
+        return {name: _redacted(name, inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_redacted(None, inner) for inner in value]
+    return redact_text(value if isinstance(value, str) else repr(value))
 
 
 def redact_text(text: str) -> str:

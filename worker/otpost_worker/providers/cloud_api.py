@@ -63,10 +63,11 @@ def outcome_of(reply: Reply, message: Message, *, now: float) -> Outcome:
     error = answer.get("error")
     fields: Mapping[str, Any] = error if isinstance(error, dict) else {}
     code, subcode = _integer(fields.get("code")), _integer(fields.get("error_subcode"))
+    transient = fields.get("is_transient") is True
     if code is None:
-        rule = rule_of_status(reply.status)
+        rule = rule_of_status(reply.status, transient=transient)
     else:
-        rule = rule_of(code, subcode, status=reply.status, transient=fields.get("is_transient") is True)
+        rule = rule_of(code, subcode, status=reply.status, transient=transient)
     asked_s = retry_after_s(reply.headers.get("Retry-After"), now=now)
     if rule.kind is Kind.QUOTA:
         asked_s = quota_pause_s(reply.headers.get("x-business-use-case-usage")) or asked_s

@@ -143,14 +143,14 @@ def rule_of(code: int, subcode: int | None, *, status: int, transient: bool) -> 
     return _BAD_REQUEST
 
 
-def rule_of_status(status: int) -> Rule:
+def rule_of_status(status: int, *, transient: bool = False) -> Rule:
     """Judge an error that carries no code, as proxies and gateways send them.
 
     What speaks of the address or the login concerns every job of the sender, not the one at hand.
     """
     if status == 429:
         return Rule(Kind.THROUGHPUT)
-    if status in (408, 425) or status >= 500:
+    if transient or status in (408, 425) or status >= 500:
         return _UNAVAILABLE
     if 300 <= status < 400 or status in (401, 403, 404, 405, 407):
         return _HALTED
