@@ -43,7 +43,7 @@ test: broker lint ## lint, then run all tests but the long ones
 test-long: broker lint ## lint, then run all tests
 	$(PYTHON_IN_VENV) -m pytest -m 'long or not long' $(ARGS)
 
-demo: broker setup ## see it work on this machine: broker, sender and a simulated provider
+demo: $(if $(OTPOST_BROKER_URL),,broker) setup ## see it work on this machine: broker, sender and a simulated provider
 	@$(PYTHON_IN_VENV) demo/run.py $(ARGS)
 
 bench: broker setup ## measure it

@@ -105,14 +105,14 @@ def test_attempts_far_from_the_highest_are_no_other_case(row: str) -> None:
     assert judge(known(row), wish(HIGHEST + 9), now=NOW) == TABLE[row][2]
 
 
-@pytest.mark.parametrize("name", WISHES)
 @pytest.mark.parametrize("attempt", COLUMNS.values(), ids=COLUMNS)
 @pytest.mark.parametrize(
     "highest", [None, *STATES.values(), Attempt(HIGHEST, State.SETTLED)], ids=["no attempt", *STATES, "settled"]
 )
-def test_a_run_that_has_ended_gets_its_end_again(highest: Attempt | None, attempt: int, name: str) -> None:
+def test_a_run_that_has_ended_gets_its_end_again(highest: Attempt | None, attempt: int) -> None:
     ended = Known(Run(RUN, ended=True, highest=highest))
-    assert judge(ended, wish(attempt, **WISHES[name][0]), now=NOW) == PublishEnd(RUN)
+    for name, (more, _, _) in WISHES.items():
+        assert judge(ended, wish(attempt, **more), now=NOW) == PublishEnd(RUN), name
 
 
 @pytest.mark.parametrize("attempt", [1, 2, 3])
@@ -125,10 +125,9 @@ def test_no_row(nothing: Known, attempt: int, name: str) -> None:
 
 @pytest.mark.parametrize("attempt", COLUMNS.values(), ids=COLUMNS)
 @pytest.mark.parametrize("row", TABLE)
-@pytest.mark.parametrize("name", WISHES)
-def test_a_replay_is_like_no_row_whatever_the_run_before_it_does(row: str, attempt: int, name: str) -> None:
-    more, expected, _ = WISHES[name]
-    assert judge(known(row), wish(attempt, run=RUN + 1, **more), now=NOW) == expected
+def test_a_replay_is_like_no_row_whatever_the_run_before_it_does(row: str, attempt: int) -> None:
+    for name, (more, expected, _) in WISHES.items():
+        assert judge(known(row), wish(attempt, run=RUN + 1, **more), now=NOW) == expected, name
 
 
 @pytest.mark.parametrize("name", WISHES)
@@ -158,8 +157,8 @@ def test_a_copy_of_an_earlier_run_gets_the_end_of_the_latest(attempt: int, name:
     assert judge(ended, wish(attempt, run=RUN - 1, **WISHES[name][0]), now=NOW) == PublishEnd(RUN)
 
 
+@pytest.mark.parametrize("attempt", COLUMNS.values(), ids=COLUMNS)
 @pytest.mark.parametrize("row", TABLE)
-@pytest.mark.parametrize("name", WISHES)
-def test_a_copy_of_an_earlier_run_is_dropped_while_the_latest_is_under_way(row: str, name: str) -> None:
-    for attempt in COLUMNS.values():
-        assert judge(known(row), wish(attempt, run=RUN - 1, **WISHES[name][0]), now=NOW) == Acknowledge()
+def test_a_copy_of_an_earlier_run_is_dropped_while_the_latest_is_under_way(row: str, attempt: int) -> None:
+    for name, (more, _, _) in WISHES.items():
+        assert judge(known(row), wish(attempt, run=RUN - 1, **more), now=NOW) == Acknowledge(), name

@@ -124,9 +124,14 @@ def _after_refusal(
     else:
         wait = delay_s(kind, before, asked_s=refused.not_before_s, random=random)
     if now + wait > policy.latest_start(deadline):
-        return Expire(refused.error)
+        return _too_late(refused.error, history)
     retry = RetryIn(wait, counted, refused.error)
     return Halt(retry) if kind is Kind.SENDER_HALTED else retry
+
+
+def _too_late(error: Error, history: History) -> Decision:
+    """End for want of time; but with an attempt behind it that may have arrived, nobody shall read "not sent"."""
+    return Bury(replace(error, kind=Kind.UNKNOWN)) if history.failures_of(Kind.UNKNOWN) else Expire(error)
 
 
 def after_unknown(error: Error, *, deadline: float, now: float, history: History, policy: Policy) -> Decision:

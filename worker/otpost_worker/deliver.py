@@ -16,7 +16,7 @@ import structlog
 from otpost_worker.attempts import Acknowledge, State, Wait, Wish
 from otpost_worker.decision import Bury, Decision, Done, Expire, Halt, Policy, RetryIn, after_unknown, decide
 from otpost_worker.envelope import Defaults, Envelope, Parcel, Unreadable, open_envelope
-from otpost_worker.outcome import Accepted, Error, Kind, Outcome
+from otpost_worker.outcome import Accepted, Error, Kind, Outcome, Refused
 from otpost_worker.ports import (
     Claimed,
     ClaimReply,
@@ -188,8 +188,9 @@ class Deliverer:
             policy=self._sender.policy,
             random=self._random(),
         )
-        if isinstance(decision, Halt):
-            self._sender.brake.halt(now + decision.retry.delay_s)
+        if isinstance(outcome, Refused) and outcome.error.kind is Kind.SENDER_HALTED:
+            # Whatever becomes of this job, the others need not try.
+            self._sender.brake.halt(now + self._sender.policy.halt_pause_s)
         step = step_of(decision, subject_of(parcel, provider=self._sender.provider.name), now=now)
         self._tell(claimed.ticket, outcome, decision, duration_s=now - started_at)
         recorded = await self._record(claimed.ticket, _entry(outcome, decision, step), parcel.envelope)
@@ -232,7 +233,7 @@ class Deliverer:
 
     def _last_step(self, end: MustEnd, parcel: Parcel, ending: Ending | None) -> Step:
         now, name = self._clock(), self._sender.provider.name
-        if end.unknown is not None:
+        if end.unknown is not None or (ending is None and end.history.failures_of(Kind.UNKNOWN)):
             error = Error(Kind.UNKNOWN, title="Answer lost", detail="it may have arrived; it is not sent again")
             return failed(error, subject_of(parcel, provider=name, attempt=end.unknown), now=now)
         return step_of(_expiry_first(ending, late=now > parcel.deadline), subject_of(parcel, provider=name), now=now)

@@ -203,8 +203,9 @@ def _from_file(
 ) -> Iterator[tuple[str, str]]:
     try:
         yield name, read_text(file).strip()
-    except OSError as error:
-        problems.append(f"{variable}: {file} cannot be read: {error.strerror}; check the path and its permissions")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        problems.append(f"{variable}: {file} cannot be read: {reason}; check the path and its permissions")
         yield name, _UNREAD
 
 
@@ -217,13 +218,18 @@ def _tables(
             "with the file, each sender has its own"
         )
     try:
-        tables = tomllib.loads(read_text(file)).get("senders")
+        document = tomllib.loads(read_text(file))
     except OSError as error:
         problems.append(f"OTPOST_SENDERS_FILE: {file} cannot be read: {error.strerror}")
+        return {}
+    except UnicodeDecodeError:
+        problems.append(f"OTPOST_SENDERS_FILE: {file} is no text in UTF-8")
         return {}
     except tomllib.TOMLDecodeError as error:
         problems.append(f"OTPOST_SENDERS_FILE: {file} is no TOML: {error}")
         return {}
+    tables = document.pop("senders", None)
+    problems += [f"{file}: {name} is unknown: only [senders.<name>] tables may stand there" for name in document]
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         problems.append(f"OTPOST_SENDERS_FILE: {file} needs one [senders.<name>] table for each sender")
         return {}
@@ -247,6 +253,8 @@ def _table(
 ) -> dict[str, Any]:
     filled: dict[str, Any] = {**defaults, **table}
     for name in SECRETS:
+        if name in table and name + _FILE_SUFFIX.lower() in table:
+            problems.append(f"{where}: {name} and {name}_file exclude each other: keep one of them")
         if (file := filled.pop(name + _FILE_SUFFIX.lower(), None)) is not None:
             filled.update(_from_file(name, str(file), f"{where} {name}_file", read_text, problems))
     return filled

@@ -163,8 +163,9 @@ def _told(text: object, message: Message) -> str | None:
     """Keep what the provider says, but for what it repeats of the message."""
     if not isinstance(text, str) or not text:
         return None
-    digits = message.to.removeprefix("+")
-    return text.replace(digits, "***").replace(message.code, "***")[:_MAX_TEXT]
+    # The number first, and however it is written: a short code may be a part of it.
+    number = r"[\s().-]*".join(message.to.removeprefix("+"))
+    return re.sub(number, "***", text).replace(message.code, "***")[:_MAX_TEXT]
 
 
 def _trace_id(fields: Mapping[str, Any], headers: Mapping[str, str]) -> str | None:
