@@ -251,21 +251,19 @@ async def open_dead_letters(url: str) -> AsyncIterator[DeadLetters]:
         dead_letters = DeadLetters(connection, consumer, merge(letters), more.ready if more else 0)
         yield dead_letters
         await consumer.close()
-        await _make_sure(connection, dead_letters.removed, left=len(letters) - len(dead_letters.removed))
+        if dead_letters.removed:
+            await _make_sure(connection, dead_letters.removed)
     finally:
         await rabbitmq.close_quietly(connection)
 
 
-async def _make_sure(connection: AbstractConnection, removed: set[Mark], *, left: int) -> None:
+async def _make_sure(connection: AbstractConnection, removed: set[Mark]) -> None:
     """Look again until what was removed is gone.
 
     An acknowledgement has no answer, and a channel that is closed drops those that its quorum queue has not taken
     yet (measured on RabbitMQ 3.10: all but about 32).
     """
     for _ in range(_MAX_LOOKS_AGAIN):
-        state = await declaring.inspect_queue(connection, DEAD, timeout_s=_TIMEOUT_S)
-        if not removed or state is None or state.ready == left:
-            return
         arrived: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
         consumer = await _only_reader(connection, arrived.put_nowait)
         back = [message async for message in _until_idle(arrived, connection) if mark_of(message) in removed]
