@@ -8,13 +8,14 @@ is gone every publish fails at once, so that waiting for a better one is left to
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final, Self, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import aio_pika
 from aio_pika import exceptions as amqp
 from aiormq import Channel as WireChannel
+from aiormq import Connection as WireConnection
 from aiormq import spec
 from aiormq.exceptions import ChannelAccessRefused, ChannelInvalidStateError, ConnectionNotAllowed
 
@@ -34,6 +35,7 @@ JSON: Final = "application/json"
 _CLOSE_TIMEOUT_S: Final = 5.0
 # The library gives up after three of these without a sign of life.
 _HEARTBEAT_S: Final = 10
+_LET_GO_ROUNDS: Final = 100
 
 
 class ConnectionLost(OtpostError):
@@ -98,7 +100,9 @@ async def connect(url: str, *, name: str, timeout_s: float) -> AbstractConnectio
         )
     try:
         async with asyncio.timeout(timeout_s):
-            return await aio_pika.connect(_with_heartbeat(url), client_properties={"connection_name": name})
+            connection = await aio_pika.connect(_with_heartbeat(url), client_properties={"connection_name": name})
+            _let_go_when_closed(connection)
+            return connection
     except asyncio.CancelledError:
         if _cancelled_by_us():
             raise
@@ -107,8 +111,31 @@ async def connect(url: str, *, name: str, timeout_s: float) -> AbstractConnectio
         reason = f"no answer within {timeout_s:g} s; is a firewall in between, or another service on that port?"
         permanent = False
     except Exception as error:  # noqa: BLE001 - a foreign protocol on that port fails in any of a dozen ways
-        reason, permanent = _diagnosis(error)
+        reason, permanent = _diagnosis(error, vhost=unquote(urlsplit(url).path[1:]) or "/")
     raise BrokerUnreachable(f"{where}: {reason}", permanent=permanent)
+
+
+def _let_go_when_closed(connection: AbstractConnection) -> None:
+    """Free whoever waits for room in the queue of frames to be written, once nobody writes them any more.
+
+    The library rejects what waits for an answer, but not what waits for that room: it would wait for ever, and
+    with it everybody who waits for the same channel's lock.
+    """
+    transport = connection.transport
+    if transport is None:
+        return
+    wire = cast("WireConnection", transport.connection)
+    loop = asyncio.get_running_loop()
+
+    def let_go(rounds: int) -> None:
+        # Who got room needs a turn of the loop to find its channel closed, and frees the lock for the next.
+        with suppress(asyncio.QueueEmpty):
+            while True:
+                wire.write_queue.get_nowait()
+        if rounds:
+            loop.call_soon(let_go, rounds - 1)
+
+    wire.closing.add_done_callback(lambda _: let_go(_LET_GO_ROUNDS))
 
 
 def _with_heartbeat(url: str) -> str:
@@ -118,7 +145,7 @@ def _with_heartbeat(url: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}heartbeat={_HEARTBEAT_S}"
 
 
-def _diagnosis(error: Exception) -> tuple[str, bool]:
+def _diagnosis(error: Exception, *, vhost: str) -> tuple[str, bool]:
     """Tell what is wrong and what to do about it; and whether waiting will not mend it."""
     match error:
         case amqp.AuthenticationError():
@@ -132,10 +159,14 @@ def _diagnosis(error: Exception) -> tuple[str, bool]:
             return f"{detail}; {remedy}", isinstance(error, ConnectionNotAllowed)
         case amqp.IncompatibleProtocolError():
             return "what listens there does not speak AMQP 0-9-1; RabbitMQ's port is 5672, or 5671 with amqps://", False
-        case OSError():
+        case amqp.InvalidFrameError():
+            # How the library tells of a Connection.Close in place of Connection.OpenOk.
+            remedy = "check the virtual host at the end of the URL, and the user's permission for it"
+            return f"the broker does not let us into the virtual host {vhost!r}; {remedy}", True
+        case OSError() if error.errno is not None:
             return f"{error.strerror or error}; does RabbitMQ run there?", False
         case _:
-            return f"{type(error).__name__} while connecting; is another service on that port?", False
+            return "what listens there does not answer as RabbitMQ does; is another service on that port?", False
 
 
 def _cancelled_by_us() -> bool:

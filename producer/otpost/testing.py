@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
 
+from otpost.errors import UnknownSender
+from otpost.job import is_sender_name
 from otpost.topology import DEFAULT_SENDER
 
 if TYPE_CHECKING:
@@ -70,6 +72,8 @@ class RecordingProducer:
     ) -> str:
         """Remember the job and return its id."""
         self._maybe_fail()
+        if not is_sender_name(sender or self._sender):
+            raise UnknownSender(sender or self._sender)
         self.sent.append(RecordedJob(job, sender or self._sender, reply_to, correlation_id))
         return job.id
 

@@ -171,7 +171,8 @@ class Deliverer:
         now = self._clock()
         lease_left = asked_at + self._sender.policy.timeout_s + LEASE_MARGIN_S - now
         in_time = now <= self._sender.policy.latest_start(parcel.deadline)
-        if self._stopping.is_set() or not in_time or lease_left < self._sender.policy.timeout_s:
+        halted = now < self._sender.brake.until
+        if self._stopping.is_set() or halted or not in_time or lease_left < self._sender.policy.timeout_s:
             await self._insist(lambda: self._ledger.release(claimed.ticket))
             return False
         outcome = await self._sender.provider.send(self._message(parcel, claimed.ticket))

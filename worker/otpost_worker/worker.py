@@ -18,6 +18,10 @@ _log = structlog.get_logger("otpost.worker")
 class Settleable(Protocol):
     """A delivery as the broker sees it."""
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether its connection is gone, so that the broker delivers the same message once more."""
+
     async def acknowledge(self) -> bool:
         """It is taken care of; False where the broker delivers it again all the same."""
 
@@ -29,7 +33,9 @@ class InFlight:
     """The jobs in hand. Each has a task that the loss of a connection cannot cancel.
 
     When the broker loses a connection it delivers that connection's jobs again, perhaps to this very process,
-    which still has them in hand. Such a delivery joins its job and is acknowledged with it.
+    which still has them in hand. Such a delivery joins its job and is acknowledged with it. But a copy that comes
+    while the first delivery can still be acknowledged is a message of its own, perhaps the very one that this job
+    was just handed back as: it goes its own way, and the ledger tells what that is.
     """
 
     def __init__(self, tasks: asyncio.TaskGroup) -> None:
@@ -44,12 +50,14 @@ class InFlight:
         return len(self._deliveries)
 
     def take(self, key: object, delivery: Settleable, way: Callable[[], Awaitable[None]]) -> None:
-        """Begin *way* for the delivery; or, where *key* is in hand already, settle the delivery with it."""
-        if (deliveries := self._deliveries.get(key)) is not None:
+        """Begin *way* for the delivery; or, where it is one of *key* again, settle it with what is in hand."""
+        deliveries = self._deliveries.get(key)
+        if deliveries is not None and all(earlier.is_lost for earlier in deliveries):
             deliveries.append(delivery)
             return
-        self._deliveries[key] = [delivery]
-        self._start(self._go(key, way))
+        own_key = key if deliveries is None else object()
+        self._deliveries[own_key] = [delivery]
+        self._start(self._go(own_key, way))
 
     def background(self, work: Awaitable[None]) -> None:
         """Keep *work* running until it is done or the grace period is over."""
@@ -71,18 +79,18 @@ class InFlight:
             self._idle.set()
 
     async def _go(self, key: object, way: Callable[[], Awaitable[None]]) -> None:
+        crashed = False
         try:
             await way()
         except Exception as error:  # noqa: BLE001 - a bug must cost one job, not the worker
-            # The delivery limit ends the circle, if it is the job's fault.
             _log.error("job.crashed", error=type(error).__name__, exc_info=error)
-            for delivery in self._deliveries.pop(key):
-                await delivery.requeue()
-        else:
-            for delivery in self._deliveries.pop(key):
-                await delivery.acknowledge()
+            crashed = True
         finally:
-            self._deliveries.pop(key, None)
+            # From here on a delivery of the same job begins anew, also one that comes during the lines below.
+            deliveries = self._deliveries.pop(key)
+        for delivery in deliveries:
+            # The queue's delivery limit ends the circle, if it is the job's fault.
+            await (delivery.requeue() if crashed else delivery.acknowledge())
 
     async def drain(self, grace_s: float, *, at_once: asyncio.Event) -> bool:
         """Wait until nothing is in hand, *grace_s* at the most or until *at_once*; then cancel the rest.

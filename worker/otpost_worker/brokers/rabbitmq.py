@@ -220,6 +220,11 @@ class Incoming:
     message: DeliveredMessage
     consumer: rabbitmq.Consumer
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it can no longer be acknowledged; the broker delivers the message once more."""
+        return self.consumer.is_dead
+
     async def acknowledge(self) -> bool:
         """Tell the broker that it is taken care of; False where it will be delivered again all the same."""
         return await self.consumer.acknowledge(self._tag)

@@ -156,7 +156,8 @@ def record(db: sqlite3.Connection, ticket: Ticket, entry: Entry) -> Recorded | N
     state, token, end_status = row
     ours = token == ticket.token
     accepted = entry.provider_message_id is not None
-    if ours and end_status is None and (state == State.CLAIMED or (state == State.UNKNOWN and accepted)):
+    settles = (ours and state == State.CLAIMED) or (accepted and state == State.UNKNOWN)
+    if settles and end_status is None:
         _write_entry(db, ticket, entry)
         return Recorded(_envelope(db, ticket.job_id, ticket.run), entry.step)
     if ours and state == State.SETTLED:
@@ -217,6 +218,11 @@ def lapse(db: sqlite3.Connection, ticket: Ticket, entry: Entry, now: float) -> R
         return None
     envelope = _envelope(db, ticket.job_id, ticket.run)
     _write_entry(db, ticket, entry)
+    # Whoever held the claim has lost it: its own outcome comes too late from here on.
+    db.execute(
+        "UPDATE attempts SET token = ? WHERE job_id = ? AND run = ? AND attempt = ?",
+        (secrets.token_hex(8), ticket.job_id, ticket.run, ticket.attempt),
+    )
     return Recorded(envelope, entry.step)
 
 
@@ -262,7 +268,10 @@ def release(db: sqlite3.Connection, ticket: Ticket) -> None:
 
 def note_buried(db: sqlite3.Connection, job_id: str, run: int) -> None:
     """Note that a dead letter is confirmed; nothing needs the body any more."""
-    db.execute("UPDATE runs SET buried = 1, body = NULL WHERE job_id = ? AND run = ?", (job_id, run))
+    # Not before its end is recorded: until then another worker may have to take the job further.
+    db.execute(
+        "UPDATE runs SET buried = 1, body = NULL WHERE job_id = ? AND run = ? AND end_status IS NOT NULL", (job_id, run)
+    )
 
 
 def forget(db: sqlite3.Connection, now: float) -> int:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _BUSY_TIMEOUT_S: Final = 5.0
+_BUSY_PAUSE_S: Final = 0.01
 # A group holds the write lock; other processes wait for it, so it stays a matter of milliseconds.
 _GROUP: Final = 64
 _FORGET_EVERY_S: Final = 30.0
@@ -154,7 +155,7 @@ class SqliteLedger:
             # The file holds jobs that are under way, codes included, so only its owner may read it.
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
         db = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
-        db.execute("PRAGMA journal_mode=WAL")
+        _write_ahead(db)
         db.execute("PRAGMA synchronous=NORMAL")
         # What was deleted is overwritten: a code must not outlive its job in a free page.
         db.execute("PRAGMA secure_delete=ON")
@@ -179,6 +180,11 @@ class SqliteLedger:
         return group
 
     def _write(self, db: sqlite3.Connection, group: list[_Work]) -> list[_Told]:
+        try:
+            db.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            # Whatever keeps one operation from the file keeps its neighbours from it too.
+            return [(work.waiter, None, self._unavailable(error)) for work in group]
         try:
             return _transaction(db, group)
         except Exception as error:  # noqa: BLE001 - whoever waits has to be told; this thread must live
@@ -212,8 +218,21 @@ def _resolve(told: list[_Told]) -> None:
             waiter.set_result(value)
 
 
+def _write_ahead(db: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging: the one statement that does not wait for another process's lock by itself."""
+    deadline = time.monotonic() + _BUSY_TIMEOUT_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_BUSY_PAUSE_S)
+        else:
+            return
+
+
 def _transaction(db: sqlite3.Connection, group: list[_Work]) -> list[_Told]:
-    db.execute("BEGIN IMMEDIATE")
     try:
         told: list[_Told] = [(work.waiter, work.operation(db), None) for work in group]
         db.execute("COMMIT")

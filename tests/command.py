@@ -1,0 +1,73 @@
+"""The `otpost` command as people and scripts run it: a process of its own, with nobody at the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from service import CODE, NUMBER, PATIENCE_S
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+_ENVIRONMENT: Final = {name: value for name, value in os.environ.items() if not name.startswith("OTPOST_")}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command left behind."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        """The JSON objects that it printed, one a line."""
+        return [orjson.loads(line) for line in self.out.splitlines()]
+
+
+@asynccontextmanager
+async def started_otpost(
+    *arguments: str, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Start `otpost` with just these settings; it has ended when the block has."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "otpost"),
+        *arguments,
+        env={**_ENVIRONMENT, **(environment or {})},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def finished(process: asyncio.subprocess.Process, stdin: bytes = b"") -> Finished:
+    """Wait for its end. No command ever prints the code, the whole number or a stack trace."""
+    async with asyncio.timeout(PATIENCE_S):
+        out, err = (text.decode() for text in await process.communicate(stdin))
+    assert process.returncode is not None
+    for output in (out, err):
+        assert CODE not in output
+        assert NUMBER.removeprefix("+") not in output
+        assert "Traceback" not in output
+    return Finished(process.returncode, out, err)
+
+
+async def otpost(*arguments: str, stdin: bytes = b"", environment: Mapping[str, str] | None = None) -> Finished:
+    """Run `otpost` to its end."""
+    async with started_otpost(*arguments, environment=environment) as process:
+        return await finished(process, stdin)

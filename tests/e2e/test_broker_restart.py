@@ -1,0 +1,168 @@
+"""The broker goes and comes back, or takes its consumers away: workers go on by themselves, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from broker import Vhost, fresh_vhost
+from otpost_worker.simulator import Simulator, SimulatorOptions
+from worker_process import (
+    load_on,
+    queues_are_empty,
+    requested_twice,
+    worker_environment,
+    worker_process,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from private_rabbitmq import PrivateRabbitMQ
+    from worker_process import Load, WorkerProcess
+
+# So many are requested between two restarts.
+STRETCH = 150
+
+
+@pytest.fixture
+async def simulator() -> AsyncIterator[Simulator]:
+    async with Simulator(SimulatorOptions(rate=0, pair=False)) as running:
+        yield running
+
+
+@pytest.fixture
+def restarted_vhost(module_node: PrivateRabbitMQ) -> Iterator[Vhost]:
+    with fresh_vhost(module_node) as fresh:
+        yield fresh
+
+
+async def requested(simulator: Simulator, more: int) -> None:
+    assert await simulator.journal.wait(received=simulator.journal.total + more, timeout_s=60)
+
+
+async def test_jobs_under_way_survive_a_killed_broker_and_a_restarted_one(
+    restarted_vhost: Vhost, simulator: Simulator, tmp_path: Path
+) -> None:
+    vhost = restarted_vhost
+    environment = worker_environment(vhost, tmp_path, simulator.url)
+    finished = asyncio.Event()
+    async with worker_process(environment) as one, worker_process(environment) as other, load_on(vhost) as load:
+        sending = asyncio.create_task(load.keep_sending(simulator.journal, finished))
+        await requested(simulator, STRETCH)
+        # These are answered after a second, when the broker is no longer there to hear of it.
+        slow = [await load.send(to=f"+990100{number:05}") for number in range(5)]
+        await vhost.node.restart_async(graceful=False)
+        await both_consume(one, other, times=2)
+        await requested(simulator, STRETCH)
+        await vhost.node.restart_async(graceful=True)
+        await both_consume(one, other, times=3)
+        await requested(simulator, STRETCH)
+        finished.set()
+        await sending
+        await load.all_ended()
+        assert load.statuses() == {job: ["accepted"] for job in load.sent}
+        assert set(slow) <= load.ends.keys()
+        # No answer was lost: the provider was there all the time.
+        assert requested_twice(simulator.journal) == {}
+        await one.stop()
+        await other.stop()
+        await queues_are_empty(vhost)
+
+
+async def both_consume(one: WorkerProcess, other: WorkerProcess, *, times: int) -> None:
+    for worker in (one, other):
+        await worker.logged("consuming", nth=times)
+
+
+async def test_a_worker_waits_for_a_broker_that_is_not_there_yet(
+    restarted_vhost: Vhost, simulator: Simulator, tmp_path: Path
+) -> None:
+    vhost = restarted_vhost
+    await vhost.node.stop_async()
+    try:
+        environment = worker_environment(vhost, tmp_path, simulator.url)
+        async with worker_process(environment, consuming=False) as worker:
+            await worker.logged("broker.unreachable", nth=2)
+            await vhost.node.start_async()
+            await worker.logged("consuming")
+            async with load_on(vhost) as load:
+                await load.send()
+                await load.all_ended()
+            await worker.stop()
+    finally:
+        await vhost.node.start_async()
+
+
+async def test_a_worker_that_waits_for_a_broker_still_ends_on_sigterm(
+    restarted_vhost: Vhost, simulator: Simulator, tmp_path: Path
+) -> None:
+    vhost = restarted_vhost
+    await vhost.node.stop_async()
+    try:
+        environment = worker_environment(vhost, tmp_path, simulator.url)
+        async with worker_process(environment, consuming=False) as worker:
+            await worker.logged("broker.unreachable")
+            await worker.stop()
+    finally:
+        await vhost.node.start_async()
+
+
+async def one_more_job(load: Load) -> None:
+    await load.send()
+    await load.all_ended()
+
+
+async def test_a_worker_whose_queue_is_deleted_declares_it_again_and_goes_on(
+    vhost: Vhost, simulator: Simulator, tmp_path: Path
+) -> None:
+    environment = worker_environment(vhost, tmp_path, simulator.url)
+    async with worker_process(environment) as worker, load_on(vhost) as load:
+        await one_more_job(load)
+        # The broker cancels the consumer; its channel and connection stay open.
+        await asyncio.to_thread(vhost.delete_queue, "otpost.jobs.default")
+        await worker.logged("consuming", nth=2)
+        await one_more_job(load)
+        await worker.stop()
+        assert requested_twice(simulator.journal) == {}
+
+
+async def test_a_worker_whose_connections_are_closed_opens_them_again_and_goes_on(
+    vhost: Vhost, simulator: Simulator, tmp_path: Path
+) -> None:
+    environment = worker_environment(vhost, tmp_path, simulator.url)
+    async with worker_process(environment) as worker, load_on(vhost) as load:
+        await one_more_job(load)
+        await vhost.wait_for_connections(2, "otpost worker")
+        # A slow answer is on its way while the connections go.
+        slow = await load.send(to="+990100000001")
+        await requested_by(simulator, "+990100000001")
+        assert await asyncio.to_thread(vhost.close_connections, "otpost worker") == 2
+        await worker.logged("consuming", nth=2)
+        await one_more_job(load)
+        assert load.statuses()[slow] == ["accepted"]
+        assert requested_twice(simulator.journal) == {}
+        await worker.stop()
+        await queues_are_empty(vhost)
+
+
+async def requested_by(simulator: Simulator, to: str) -> None:
+    async with asyncio.timeout(60):
+        while to not in {entry.to for entry in simulator.journal.entries()}:
+            await simulator.journal.wait(received=simulator.journal.total + 1, timeout_s=60)
+
+
+async def test_a_job_queue_whose_consumer_was_taken_away_for_good_is_found_by_the_workers_own_check(
+    vhost: Vhost, simulator: Simulator, tmp_path: Path
+) -> None:
+    environment = worker_environment(vhost, tmp_path, simulator.url)
+    async with worker_process(environment) as worker, load_on(vhost) as load:
+        await one_more_job(load)
+        await asyncio.to_thread(vhost.delete_queue, "otpost.dropped")
+        await worker.logged("consuming", nth=2)
+        await vhost.wait_for_queue("otpost.dropped", consumers=1)
+        await one_more_job(load)
+        await worker.stop()

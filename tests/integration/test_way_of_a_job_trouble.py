@@ -1,0 +1,338 @@
+"""The way of a job on bad days: a ledger out of reach, claims that come late, outcomes that come late, shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from known_states import prepare
+from otpost_worker.ledger.sqlite import SqliteLedger
+from ports_in_memory import (
+    ACCEPTED,
+    ACCEPTED_LATER,
+    LOST,
+    NO_SUCH_NUMBER,
+    NOW,
+    TOKEN_REFUSED,
+    UNAVAILABLE,
+    Crash,
+    World,
+    envelope,
+    job_body,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from otpost_worker.outcome import Outcome
+
+# Only a hung test takes as long.
+PATIENCE_S: Final = 20.0
+
+
+def new_world(folder: Path, *answers: Outcome) -> World:
+    return World(folder / "ledger.db", answers=answers or (ACCEPTED,))
+
+
+# The ledger is out of reach
+
+
+async def test_without_a_ledger_at_the_claim_nothing_is_sent_or_acknowledged_until_it_is_back(tmp_path: Path) -> None:
+    world = new_world(tmp_path)
+    world.unavailable["claim"] = 1
+    delivering = asyncio.create_task(world.deliver(envelope()))
+    async with asyncio.timeout(PATIENCE_S):
+        await world.refused.wait()
+        assert not delivering.done()
+        assert world.provider.requests == []
+        await delivering
+    assert world.fate.passed[:3] == [("before", "claim"), ("before", "claim"), ("after", "claim")]
+    assert world.heard == ["job-1/1/1/accepted"]
+    assert world.provider.callbacks == ["job-1"]
+
+
+async def test_without_a_ledger_at_the_claim_a_worker_that_stops_hands_the_job_back(tmp_path: Path) -> None:
+    world = new_world(tmp_path)
+    world.unavailable["claim"] = 1_000_000
+    delivering = asyncio.create_task(world.deliver(envelope(attempt=2, counted=1)))
+    async with asyncio.timeout(PATIENCE_S):
+        await world.refused.wait()
+        world.stopping.set()
+        await delivering
+    assert world.broker.handed_back == [envelope(attempt=2, counted=1)]
+    assert world.provider.requests == []
+    assert world.broker.events == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "end", "letters"),
+    [(ACCEPTED, "job-1/1/1/accepted", []), (NO_SUCH_NUMBER, "job-1/1/1/failed", ["recipient"])],
+    ids=["accepted", "failed"],
+)
+async def test_an_end_in_hand_is_published_without_the_ledger_and_recorded_once_it_is_back(
+    tmp_path: Path, answer: Outcome, end: str, letters: list[str]
+) -> None:
+    world = new_world(tmp_path, answer)
+    world.unavailable["record"] = world.unavailable["note_buried"] = 2
+    async with SqliteLedger(world.ledger_file, clock=world.clock) as ledger, asyncio.timeout(PATIENCE_S):
+        # The delivery is acknowledged while the ledger is still away.
+        await world.deliverer(ledger).deliver(envelope())
+        assert world.broker.event_ids == [end]
+        assert world.letters == letters
+        assert world.unavailable["record"] > 0
+        await asyncio.gather(*world.backgrounds)
+    # Somebody's second copy finds the record.
+    await world.deliver(envelope())
+    assert world.heard == [end]
+    assert world.letters == letters
+    assert world.provider.callbacks == ["job-1"]
+
+
+async def test_a_retry_in_hand_is_held_until_the_ledger_has_it(tmp_path: Path) -> None:
+    world = new_world(tmp_path, UNAVAILABLE)
+    world.unavailable["record"] = 1
+    delivering = asyncio.create_task(world.deliver(envelope()))
+    async with asyncio.timeout(PATIENCE_S):
+        await world.refused.wait()
+        assert not delivering.done()
+        assert world.broker.events == []
+        assert world.broker.delays == []
+        await delivering
+    assert world.heard == ["job-1/1/1/retrying"]
+    assert [copy.attempt for copy, _ in world.broker.delays] == [2]
+    assert world.provider.callbacks == ["job-1"]
+
+
+@pytest.mark.parametrize("operation", ["lapse", "conclude", "refuse"])
+async def test_what_ends_or_goes_on_without_a_request_waits_for_the_ledger_too(tmp_path: Path, operation: str) -> None:
+    world = new_world(tmp_path)
+    body, state, expected = {
+        "lapse": (job_body(), "claimed", "job-1/1/2/retrying"),
+        "conclude": (job_body(ttl_s=15), "refused", "job-1/1/2/expired"),
+        "refuse": (job_body(code=None), "no row", "job-1/1/2/failed"),
+    }[operation]
+    await prepare(world.ledger_file, world.clock, state, of=envelope(body))
+    world.clock.reach(NOW + 12)
+    world.unavailable[operation] = 1
+    attempt = 3 if operation == "conclude" else 2
+    await asyncio.wait_for(world.deliver(envelope(body, attempt=attempt, counted=1)), PATIENCE_S)
+    assert world.unavailable[operation] == 0
+    assert world.heard == [expected.replace("/2/expired", "/3/expired")]
+    assert world.provider.requests == []
+
+
+async def test_a_crash_between_an_unrecorded_end_and_its_record_leaves_a_later_copy_a_proper_end(
+    tmp_path: Path,
+) -> None:
+    world = new_world(tmp_path, NO_SUCH_NUMBER)
+    world.unavailable["record"] = 1_000_000
+    async with SqliteLedger(world.ledger_file, clock=world.clock) as ledger:
+        # The ledger is back for the note of the dead letter; then the worker dies before the record.
+        await world.deliverer(ledger).deliver(envelope())
+        for task in world.backgrounds:
+            task.cancel()
+        await asyncio.gather(*world.backgrounds, return_exceptions=True)
+    world.backgrounds.clear()
+    world.unavailable.clear()
+    assert world.ends == ["job-1/1/1/failed"]
+    # The producer's second copy of the same job: its claim has lapsed, and it must end all the same.
+    world.clock.reach(NOW + 20)
+    world.put(envelope())
+    await world.run()
+    assert world.waiting == []
+    assert world.provider.callbacks[0] == "job-1"
+
+
+# A claim that comes late
+
+
+async def test_a_claim_that_took_too_long_for_its_lease_is_released_and_asked_for_again(tmp_path: Path) -> None:
+    world = new_world(tmp_path)
+    asked: list[float] = []
+
+    def slow_at_first() -> None:
+        asked.append(world.clock.now)
+        if len(asked) == 1:
+            # The lease is the time-out of 5 s and 5 s more: what is left no longer covers the time-out.
+            world.clock.reach(world.clock.now + 5.1)
+
+    world.after_claim = slow_at_first
+    await world.deliver(envelope())
+    assert asked == [NOW, NOW + 5.1]
+    assert [arrow for when, arrow in world.fate.passed if when == "after"][:4] == [
+        "claim",
+        "release",
+        "claim",
+        "request",
+    ]
+    assert world.provider.callbacks == ["job-1"]
+    assert world.heard == ["job-1/1/1/accepted"]
+
+
+async def test_a_claim_whose_lease_just_covers_the_time_out_is_used(tmp_path: Path) -> None:
+    world = new_world(tmp_path)
+    world.after_claim = lambda: world.clock.reach(NOW + 5)
+    await world.deliver(envelope())
+    assert ("after", "release") not in world.fate.passed
+    assert world.provider.callbacks == ["job-1"]
+
+
+async def test_a_claim_that_took_until_the_deadline_is_too_near_is_released_and_the_job_expires(
+    tmp_path: Path,
+) -> None:
+    world = new_world(tmp_path)
+    world.after_claim = lambda: world.clock.reach(NOW + 3.1)
+    await world.deliver(envelope(job_body(ttl_s=8)))
+    assert world.provider.requests == []
+    assert world.heard == ["job-1/1/1/expired"]
+    assert world.letters == []
+
+
+async def test_claims_that_are_always_slow_do_not_hold_the_job_for_ever(tmp_path: Path) -> None:
+    world = new_world(tmp_path)
+    world.after_claim = lambda: world.clock.reach(world.clock.now + 6)
+    await asyncio.wait_for(world.deliver(envelope()), PATIENCE_S)
+    assert world.provider.requests == []
+    # Unchanged, on the ladder: the released claims leave no trace.
+    assert world.broker.delays == [(envelope(), 1.0)]
+    world.after_claim = None
+    await world.run()
+    assert world.provider.callbacks == ["job-1"]
+
+
+# Shutdown and halt
+
+
+async def test_a_stop_between_claim_and_request_releases_the_claim_and_hands_the_job_back_unchanged(
+    tmp_path: Path,
+) -> None:
+    world = new_world(tmp_path)
+    job = envelope(attempt=1, counted=0, drops=1, traceparent="00-1-2-03")
+    world.after_claim = world.stopping.set
+    await world.deliver(job)
+    assert world.provider.requests == []
+    assert world.broker.handed_back == [job]
+    assert world.broker.events == []
+    # The next worker needs no lease to end: the same attempt is free again.
+    world.after_claim = None
+    world.stopping.clear()
+    await world.run()
+    assert world.clock.now == NOW
+    assert world.provider.callbacks == ["job-1"]
+    assert world.heard == ["job-1/1/1/accepted"]
+
+
+async def test_a_worker_that_stops_takes_no_claim(tmp_path: Path) -> None:
+    world = new_world(tmp_path)
+    world.stopping.set()
+    await world.deliver(envelope())
+    assert world.broker.handed_back == [envelope()]
+    assert world.fate.passed == [("before", "next home"), ("after", "next home")]
+
+
+async def test_a_request_that_is_under_way_when_the_worker_stops_is_finished(tmp_path: Path) -> None:
+    world = new_world(tmp_path)
+
+    async def stop() -> None:
+        world.stopping.set()
+
+    world.provider.on_request = stop
+    await world.deliver(envelope())
+    assert world.broker.handed_back == []
+    assert world.heard == ["job-1/1/1/accepted"]
+
+
+async def test_a_halted_sender_puts_its_jobs_on_the_ladder_unchanged_for_30_s(tmp_path: Path) -> None:
+    world = new_world(tmp_path, TOKEN_REFUSED, ACCEPTED)
+    await world.deliver(envelope())
+    other = envelope(job_body(id="job-2"))
+    await world.deliver(other)
+    assert world.broker.delays[1] == (other, 30.0)
+    assert world.provider.callbacks == ["job-1"]
+    assert world.heard == ["job-1/1/1/retrying"]
+
+
+async def test_a_halted_senders_job_comes_back_at_its_deadline_where_that_is_sooner(tmp_path: Path) -> None:
+    world = new_world(tmp_path, TOKEN_REFUSED, ACCEPTED)
+    await world.deliver(envelope())
+    world.put(envelope(job_body(id="job-2", ttl_s=12)))
+    await world.run()
+    assert ("job-2/1/1/expired" in world.heard, world.provider.callbacks) == (True, ["job-1", "job-1/1/2"])
+
+
+async def test_a_halt_between_claim_and_request_releases_the_claim(tmp_path: Path) -> None:
+    world = new_world(tmp_path)
+    world.after_claim = lambda: world.brake.halt(NOW + 30)
+    await world.deliver(envelope())
+    assert world.provider.requests == []
+    assert world.broker.delays == [(envelope(), 30.0)]
+
+
+# Outcomes that come late
+
+
+async def overtaken(world: World, *, by: Outcome, until: float = NOW + 11) -> None:
+    """Deliver a job whose request takes so long that its lease ends, and another worker takes it further meanwhile."""
+
+    async def others_go_on() -> None:
+        world.provider.on_request = None
+        first, world.provider.answers = world.provider.answers, [by]
+        world.clock.reach(until)
+        world.put(envelope())
+        async with SqliteLedger(world.ledger_file, clock=world.clock) as ledger:
+            # As far as it goes without waiting on the ladder.
+            await world.deliverer(ledger).deliver(envelope())
+        world.provider.answers = first
+
+    world.provider.on_request = others_go_on
+    await world.deliver(envelope())
+
+
+async def test_a_late_acceptance_settles_an_unknown_attempt(tmp_path: Path) -> None:
+    world = new_world(tmp_path, ACCEPTED)
+    await overtaken(world, by=ACCEPTED_LATER)
+    assert world.heard == ["job-1/1/1/retrying", "job-1/1/1/accepted"]
+    # The retry that is still on the ladder finds the end and sends nothing.
+    await world.run()
+    assert world.provider.callbacks == ["job-1"]
+    assert world.ends == ["job-1/1/1/accepted"]
+
+
+@pytest.mark.parametrize("late", [UNAVAILABLE, NO_SUCH_NUMBER, LOST], ids=["retry", "failed", "unknown"])
+async def test_a_late_outcome_that_is_no_acceptance_changes_nothing(tmp_path: Path, late: Outcome) -> None:
+    world = new_world(tmp_path, late, ACCEPTED)
+    await overtaken(world, by=ACCEPTED)
+    assert world.broker.event_ids == ["job-1/1/1/retrying"]
+    assert [copy.attempt for copy, _ in world.broker.delays] == [2]
+    assert world.letters == []
+    await world.run()
+    assert world.ends == ["job-1/1/2/accepted"]
+    assert world.provider.callbacks == ["job-1", "job-1/1/2"]
+
+
+@pytest.mark.parametrize(
+    "late", [ACCEPTED, UNAVAILABLE, NO_SUCH_NUMBER, LOST], ids=["accepted", "retry", "failed", "unknown"]
+)
+async def test_the_first_recorded_end_stands_whatever_comes_later(tmp_path: Path, late: Outcome) -> None:
+    world = new_world(tmp_path, late)
+    # 300 s later nothing may follow an unknown attempt: the run ends as failed while the first worker still waits.
+    await overtaken(world, by=LOST, until=NOW + 300)
+    await world.run()
+    assert world.heard == ["job-1/1/1/failed"]
+    assert world.letters == ["unknown"]
+
+
+@pytest.mark.parametrize("late", [ACCEPTED, UNAVAILABLE], ids=["accepted", "expired"])
+async def test_an_outcome_after_the_end_leads_to_no_event(tmp_path: Path, late: Outcome) -> None:
+    world = new_world(tmp_path, late)
+    await overtaken(world, by=LOST, until=NOW + 300)
+    assert world.broker.event_ids == ["job-1/1/1/failed"]
+
+
+async def test_a_crash_cannot_be_caught_on_the_way_of_a_job(tmp_path: Path) -> None:
+    world = new_world(tmp_path)
+    world.fate.crash_at = ("before", "event")
+    with pytest.raises(Crash):
+        await world.deliver(envelope())

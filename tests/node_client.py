@@ -1,0 +1,38 @@
+"""Foreign clients that tests publish with, installed where they are missing: Node's amqplib, and amqp-publish."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[1]
+NODE: Final = ROOT / "tests" / "node"
+_INSTALL_TIMEOUT_S: Final = 600
+
+
+def node_modules() -> Path:
+    """Return the folder of the Node packages, with amqplib in it; the test fails where it cannot be had."""
+    ensure("ensure_node.sh")
+    modules = NODE / "node_modules"
+    if not (modules / "amqplib" / "package.json").is_file():
+        _run_or_fail(["npm", "ci", "--no-audit", "--no-fund"], "Node's amqplib", folder=NODE)
+    return modules
+
+
+def ensure(script: str) -> None:
+    """Run one of the scripts of tools that install a program where it is missing."""
+    _run_or_fail(["sh", str(ROOT / "tools" / script)], "a foreign client", folder=ROOT)
+
+
+def _run_or_fail(command: list[str], what: str, *, folder: Path) -> None:
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"This test needs {what}; '{' '.join(command)}' took over {_INSTALL_TIMEOUT_S} s", pytrace=False)
+    if done.returncode != 0:
+        pytest.fail(f"This test needs {what}; '{' '.join(command)}' failed:\n{done.stdout}{done.stderr}", pytrace=False)

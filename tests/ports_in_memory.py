@@ -1,0 +1,337 @@
+"""The ports of the way of a job, written by hand in memory, and a world in which a worker can die at any point.
+
+`World` is one sender's queue with the delay ladder behind it, a provider that answers as a test says, and a real
+ledger file that outlives its workers:
+
+    world = World(tmp_path / "ledger.db", answers=[ACCEPTED])
+    world.put(envelope())
+    world.crash_at = ("after", "request")
+    await world.run()
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from otpost_worker.decision import Policy
+from otpost_worker.deliver import Brake, Deliverer, Sender
+from otpost_worker.envelope import Defaults, Envelope
+from otpost_worker.ledger.sqlite import SqliteLedger
+from otpost_worker.outcome import Accepted, Error, Kind, Outcome, Refused, Unknown
+from otpost_worker.ports import LedgerUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from pathlib import Path
+
+    from otpost_worker.envelope import Event, Letter, Step
+    from otpost_worker.ports import ClaimReply, ClaimRequest, Entry, Ledger, Message, Recorded, Ticket
+
+# 2026-11-23T20:00:00Z, when every test begins.
+NOW: Final = 1_795_464_000.0
+CODE: Final = "493817"
+ACCEPTED: Final = Accepted("wamid.one")
+ACCEPTED_LATER: Final = Accepted("wamid.two")
+UNAVAILABLE: Final = Refused(Error(Kind.UNAVAILABLE, code=131000))
+NO_SUCH_NUMBER: Final = Refused(Error(Kind.RECIPIENT, code=131026))
+TOKEN_REFUSED: Final = Refused(Error(Kind.SENDER_HALTED, code=190))
+LOST: Final = Unknown(Error(Kind.UNKNOWN, title="Answer lost"))
+
+# The arrows of the contract's order; a crash may come ("before", arrow) or ("after", arrow).
+Point = tuple[str, str]
+MAX_PASSES: Final = 60
+
+
+class Crash(BaseException):
+    """The worker's process ended here, as by SIGKILL: no handler of the code under test may stop it."""
+
+
+class Clock:
+    """The time of day, moved by hand."""
+
+    def __init__(self, now: float = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def reach(self, moment: float) -> None:
+        """Go on to `moment`, never back."""
+        self.now = max(self.now, moment)
+
+
+def job_body(**fields: object) -> bytes:
+    """Write a job that was made when the test began; a field given as None is left out."""
+    job = {"id": "job-1", "to": "+12015553931", "code": CODE, "created_at": "2026-11-23T20:00:00Z", "ttl_s": 300}
+    return orjson.dumps({name: value for name, value in (job | fields).items() if value is not None})
+
+
+def envelope(body: bytes | None = None, **fields: Any) -> Envelope:  # noqa: ANN401 - those of Envelope
+    return Envelope(job_body() if body is None else body, "default", **fields)
+
+
+@dataclass
+class Fate:
+    """Where the worker dies; `passed` is every point that it has come by.
+
+    Either at the first `crash_at`, or at point number `crash_at_number` and, if wanted, again so many points later.
+    """
+
+    crash_at: Point | None = None
+    crash_at_number: int | None = None
+    crash_again_after: int | None = None
+    passed: list[Point] = field(default_factory=list)
+    crashes: int = 0
+
+    def meet(self, when: str, arrow: str) -> None:
+        point = (when, arrow)
+        self.passed.append(point)
+        if point == self.crash_at:
+            self.crash_at = None
+        elif len(self.passed) == self.crash_at_number:
+            again, self.crash_again_after = self.crash_again_after, None
+            self.crash_at_number = len(self.passed) + again if again else None
+        else:
+            return
+        self.crashes += 1
+        raise Crash(point)
+
+
+class RecordingProvider:
+    """Answers as it is told, one answer a request; the last one again once they are used up."""
+
+    name = "in memory"
+
+    def __init__(self, answers: Sequence[Outcome], fate: Fate) -> None:
+        self.answers = list(answers)
+        self.requests: list[Message] = []
+        self.on_request: Callable[[], Awaitable[None]] | None = None
+        self._fate = fate
+
+    async def send(self, message: Message) -> Outcome:
+        self._fate.meet("before", "request")
+        self.requests.append(message)
+        if self.on_request is not None:
+            await self.on_request()
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        self._fate.meet("after", "request")
+        return answer
+
+    @property
+    def callbacks(self) -> list[str]:
+        """Which attempts were requested, in order."""
+        return [message.callback for message in self.requests]
+
+
+class RecordingBroker:
+    """Keeps what was published; a job that gets a new home is given to `put` with the seconds until it comes."""
+
+    def __init__(self, fate: Fate, put: Callable[[Envelope, float], None]) -> None:
+        self.events: list[Event] = []
+        self.letters: list[tuple[Envelope, Letter]] = []
+        self.delays: list[tuple[Envelope, float]] = []
+        self.handed_back: list[Envelope] = []
+        self._fate = fate
+        self._put = put
+
+    async def publish_event(self, event: Event, envelope: Envelope) -> None:  # noqa: ARG002 - the port's
+        self._fate.meet("before", "event")
+        self.events.append(event)
+        self._fate.meet("after", "event")
+
+    async def delay(self, envelope: Envelope, delay_s: float) -> None:
+        self._fate.meet("before", "next home")
+        self.delays.append((envelope, delay_s))
+        self._put(envelope, max(delay_s, 0.25))
+        self._fate.meet("after", "next home")
+
+    async def hand_back(self, envelope: Envelope) -> None:
+        self._fate.meet("before", "next home")
+        self.handed_back.append(envelope)
+        self._put(envelope, 0.0)
+        self._fate.meet("after", "next home")
+
+    async def bury(self, envelope: Envelope, letter: Letter) -> None:
+        self._fate.meet("before", "next home")
+        self.letters.append((envelope, letter))
+        self._fate.meet("after", "next home")
+
+    @property
+    def event_ids(self) -> list[str]:
+        """What the world heard, in order."""
+        return [event.id for event in self.events]
+
+
+class FatefulLedger:
+    """A ledger on whose every call the worker may die, and which may be out of reach.
+
+    `unavailable` counts, for each operation, how many of its next calls fail before they reach the ledger; the
+    first that does sets `refused`.
+    `after_claim` runs when a claim has been granted but not yet answered.
+    """
+
+    def __init__(self, ledger: Ledger, fate: Fate, unavailable: Counter[str]) -> None:
+        self._ledger = ledger
+        self._fate = fate
+        self._unavailable = unavailable
+        self.refused = asyncio.Event()
+        self.after_claim: Callable[[], None] | None = None
+
+    async def claim(self, request: ClaimRequest) -> ClaimReply:
+        self._begin("claim", "claim")
+        reply = await self._ledger.claim(request)
+        self._fate.meet("after", "claim")
+        if self.after_claim is not None:
+            self.after_claim()
+        return reply
+
+    async def record(self, ticket: Ticket, entry: Entry) -> Recorded | None:
+        return await self._recording("record", self._ledger.record(ticket, entry))
+
+    async def lapse(self, ticket: Ticket, entry: Entry) -> Recorded | None:
+        return await self._recording("lapse", self._ledger.lapse(ticket, entry))
+
+    async def conclude(self, request: ClaimRequest, step: Step) -> Recorded | None:
+        return await self._recording("conclude", self._ledger.conclude(request, step))
+
+    async def refuse(self, request: ClaimRequest, step: Step) -> Recorded | None:
+        return await self._recording("refuse", self._ledger.refuse(request, step))
+
+    async def release(self, ticket: Ticket) -> None:
+        self._begin("release", "release")
+        await self._ledger.release(ticket)
+        self._fate.meet("after", "release")
+
+    async def note_buried(self, job_id: str, run: int) -> None:
+        self._begin("note_buried", "note")
+        await self._ledger.note_buried(job_id, run)
+        self._fate.meet("after", "note")
+
+    async def _recording(self, operation: str, call: Any) -> Recorded | None:  # noqa: ANN401 - a coroutine
+        try:
+            self._begin(operation, "record")
+        except BaseException:
+            call.close()
+            raise
+        recorded: Recorded | None = await call
+        self._fate.meet("after", "record")
+        return recorded
+
+    def _begin(self, operation: str, arrow: str) -> None:
+        self._fate.meet("before", arrow)
+        if self._unavailable[operation] > 0:
+            self._unavailable[operation] -= 1
+            self.refused.set()
+            raise LedgerUnavailable(f"{operation}: the test says so")
+
+
+@dataclass(frozen=True, order=True)
+class Waiting:
+    """A copy of the job in the queue or on the ladder, and when it comes."""
+
+    due_at: float
+    number: int
+    envelope: Envelope = field(compare=False)
+
+
+class World:
+    """Everything around the workers of one sender; it outlives each of them."""
+
+    def __init__(
+        self, ledger_file: Path, *, answers: Sequence[Outcome] = (ACCEPTED,), policy: Policy | None = None
+    ) -> None:
+        self.ledger_file = ledger_file
+        self.clock = Clock()
+        self.fate = Fate()
+        self.provider = RecordingProvider(answers, self.fate)
+        self.broker = RecordingBroker(self.fate, self.put)
+        self.policy = policy or Policy()
+        self.brake = Brake()
+        self.stopping = asyncio.Event()
+        self.unavailable: Counter[str] = Counter()
+        self.refused = asyncio.Event()
+        self.after_claim: Callable[[], None] | None = None
+        self.backgrounds: list[asyncio.Task[None]] = []
+        self._queue: list[Waiting] = []
+        self._number = 0
+
+    def put(self, envelope: Envelope, delay_s: float = 0.0) -> None:
+        """Let a copy of the job come to the sender's queue."""
+        self._number += 1
+        self._queue.append(Waiting(self.clock.now + delay_s, self._number, envelope))
+
+    async def deliver(self, envelope: Envelope) -> None:
+        """Let a new worker take one delivery; when this returns, it may be acknowledged."""
+        async with SqliteLedger(self.ledger_file, clock=self.clock) as ledger:
+            await self.deliverer(ledger).deliver(envelope)
+            await asyncio.gather(*self.backgrounds)
+
+    async def run(self) -> None:
+        """Let one worker after the other take what comes, until nothing comes any more.
+
+        A worker that dies leaves its delivery to the next one, at once; only the time that a copy spends on the
+        ladder goes by.
+        """
+        for _ in range(MAX_PASSES):
+            if not self._queue:
+                return
+            waiting = min(self._queue)
+            self.clock.reach(waiting.due_at)
+            try:
+                await self.deliver(waiting.envelope)
+                self.fate.meet("before", "acknowledge")
+                self._queue.remove(waiting)
+                self.fate.meet("after", "acknowledge")
+            except Crash:
+                self.brake = Brake()
+        raise AssertionError(f"the job goes round: {self.fate.passed[-20:]}")
+
+    def deliverer(self, ledger: Ledger) -> Deliverer:
+        """Make the way of a job as a new worker would."""
+        fateful = FatefulLedger(ledger, self.fate, self.unavailable)
+        fateful.after_claim, fateful.refused = self.after_claim, self.refused
+        return Deliverer(
+            Sender("default", self.provider, Defaults("verification_code", "en_US"), self.policy, self.brake),
+            ledger=fateful,
+            broker=self.broker,
+            clock=self.clock,
+            random=lambda: 1.0,
+            stopping=self.stopping,
+            background=self._keep,
+        )
+
+    @property
+    def waiting(self) -> list[tuple[Envelope, float]]:
+        """The copies that are still to come, and in how many seconds."""
+        return [(one.envelope, one.due_at - self.clock.now) for one in sorted(self._queue)]
+
+    @property
+    def heard(self) -> list[str]:
+        """What the world heard, in order, copies left out: an event that comes again has to be the same one."""
+        told: dict[str, bytes] = {}
+        for event in self.broker.events:
+            assert told.setdefault(event.id, event.body) == event.body, f"two different events {event.id}"
+        return list(told)
+
+    @property
+    def ends(self) -> list[str]:
+        """The events of `heard` that end a run."""
+        return [one for one in self.heard if one.rsplit("/", 1)[1] in ("accepted", "failed", "expired")]
+
+    @property
+    def letters(self) -> list[str]:
+        """The reasons of the dead letters, two of one run counted as one."""
+        return [reason for _, reason in dict.fromkeys((e.run, letter.reason) for e, letter in self.broker.letters)]
+
+    def _keep(self, work: Awaitable[None]) -> None:
+        self.backgrounds.append(asyncio.ensure_future(work))
+
+
+def copy_of(envelope: Envelope, attempt: int, counted: int | None = None) -> Envelope:
+    """Make the copy that is to become `attempt`."""
+    return replace(envelope, attempt=attempt, counted=envelope.counted if counted is None else counted)
