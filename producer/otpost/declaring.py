@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aio_pika import exceptions as amqp
-from aiormq.exceptions import ChannelAccessRefused
+from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource
 
 from otpost.errors import OtpostError
 from otpost.rabbitmq import QueueRefused, close_quietly, open_channel, table_of, translated, wire_of
@@ -68,11 +68,14 @@ async def sender_exists(connection: AbstractConnection, sender: str, *, timeout_
 async def declare_exclusive(connection: AbstractConnection, name: str, *, timeout_s: float) -> None:
     """Declare a queue that only this connection may read and that goes with it.
 
-    :raises ConnectionLost: the connection is gone.
+    :raises QueueRefused: another connection has it. :raises ConnectionLost: the connection is gone.
     """
     async with translated():
         channel = await open_channel(connection, confirms=False)
-        await channel.declare_queue(name, exclusive=True, auto_delete=True, timeout=timeout_s)
+        try:
+            await channel.declare_queue(name, exclusive=True, auto_delete=True, timeout=timeout_s)
+        except ChannelLockedResource as error:
+            raise QueueRefused(f"the queue {name} belongs to another connection") from error
 
 
 async def declare(connection: AbstractConnection, wanted: Topology, *, timeout_s: float = 30.0) -> None:

@@ -289,7 +289,6 @@ class Consumer:
         on_message: Callable[[DeliveredMessage], None],
         *,
         prefetch: int,
-        exclusive: bool = False,
         no_ack: bool = False,
         arguments: Mapping[str, Argument | datetime] | None = None,
         timeout_s: float = 10.0,
@@ -310,7 +309,6 @@ class Consumer:
                 answer = await consumer._wire.basic_consume(
                     queue,
                     consumer_callback,
-                    exclusive=exclusive,
                     no_ack=no_ack,
                     arguments=table_of(arguments) if arguments else None,
                     timeout=timeout_s,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from known_states import claim_request, claimed, end_run, end_step, retry_step
+from known_states import DEADLINE, claim_request, claimed, end_run, end_step, retry_step
 from ledger_entries import ACCEPTED, EXPIRED, FAILED, LEASE_END, REFUSED, UNKNOWN, step_of, wish
 from otpost_worker.attempts import Acknowledge, State, Wait
 from otpost_worker.envelope import Reply

@@ -1,8 +1,9 @@
 """Dead letters: looking at them, replaying and purging them.
 
 Looking takes every letter from the queue without acknowledging any, and gives them back by closing the channel.
-An exclusive consumer keeps two lookers from seeing half of the letters each. The queue's delivery limit of a
-million is what lets a letter be looked at for as long as it is kept.
+A queue that only one connection can have keeps two lookers from seeing half of the letters each; an exclusive consumer
+would not, since quorum queues let in a second one. The queue's delivery limit of a million is what lets a letter be
+looked at for as long as it is kept.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -41,7 +42,9 @@ MAX_LOOKED_AT: Final = 60_000  # a channel's prefetch is a 16-bit number
 _MAX_LOOKS_AGAIN: Final = 20
 _IDLE_S: Final = 1.0
 _MAX_IDLE: Final = 10
-_BUSY_S: Final = 10.0
+_BUSY_S: Final = 15.0
+_BUSY_PAUSE_S: Final = 0.2
+_LOCK: Final = "otpost.dead.in-hand"
 _TIMEOUT_S: Final = 10.0
 
 
@@ -71,7 +74,7 @@ class DeadLetter:
     deadline: float | None
     envelope: Envelope
     tags: tuple[int, ...]
-    marks: tuple[Mark, ...]
+    marks: tuple[Mark, ...] = field(repr=False)
 
     def as_json(self) -> dict[str, Any]:
         """Everything that may be seen."""
@@ -244,8 +247,9 @@ async def open_dead_letters(url: str) -> AsyncIterator[DeadLetters]:
     """
     connection = await rabbitmq.connect(url, name="otpost dead letters", timeout_s=_TIMEOUT_S)
     try:
+        await _alone(connection)
         arrived: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
-        consumer = await _only_reader(connection, arrived.put_nowait)
+        consumer = await _open_consumer(connection, arrived.put_nowait)
         letters = [read_letter(message) async for message in _until_idle(arrived, connection)]
         more = await declaring.inspect_queue(connection, DEAD, timeout_s=_TIMEOUT_S)
         dead_letters = DeadLetters(connection, consumer, merge(letters), more.ready if more else 0)
@@ -265,7 +269,7 @@ async def _make_sure(connection: AbstractConnection, removed: set[Mark]) -> None
     """
     for _ in range(_MAX_LOOKS_AGAIN):
         arrived: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
-        consumer = await _only_reader(connection, arrived.put_nowait)
+        consumer = await _open_consumer(connection, arrived.put_nowait)
         back = [message async for message in _until_idle(arrived, connection) if mark_of(message) in removed]
         for message in back:
             await consumer.acknowledge(message.delivery_tag or 0)
@@ -275,20 +279,24 @@ async def _make_sure(connection: AbstractConnection, removed: set[Mark]) -> None
     raise rabbitmq.ConnectionLost("some dead letters that were removed keep coming back; look at them again")
 
 
-async def _only_reader(connection: AbstractConnection, take: Callable[[DeliveredMessage], None]) -> rabbitmq.Consumer:
+async def _alone(connection: AbstractConnection) -> None:
+    """Wait until nobody else has the letters in hand; they are ours as long as the connection lives."""
     deadline = time.monotonic() + _BUSY_S
     while True:
-        if await declaring.inspect_queue(connection, DEAD, timeout_s=_TIMEOUT_S) is None:
-            raise rabbitmq.QueueRefused(f"there is no queue {DEAD}; declare it with 'otpost topology declare'")
         try:
-            return await rabbitmq.Consumer.open(connection, DEAD, take, prefetch=MAX_LOOKED_AT, exclusive=True)
+            await declaring.declare_exclusive(connection, _LOCK, timeout_s=_TIMEOUT_S)
         except rabbitmq.QueueRefused as error:
             if time.monotonic() > deadline:
                 raise DeadLettersBusy(
-                    "the dead letters are in somebody else's hands: another 'otpost dead' command, or a consumer "
-                    f"of your own on the queue {DEAD}; try again when it is done"
+                    "the dead letters are in the hands of another 'otpost dead' command; try again when it is done"
                 ) from error
-        await asyncio.sleep(0.2)
+        else:
+            return
+        await asyncio.sleep(_BUSY_PAUSE_S)
+
+
+async def _open_consumer(connection: AbstractConnection, take: Callable[[DeliveredMessage], None]) -> rabbitmq.Consumer:
+    return await rabbitmq.Consumer.open(connection, DEAD, take, prefetch=MAX_LOOKED_AT)
 
 
 async def _until_idle(

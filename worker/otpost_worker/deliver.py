@@ -127,8 +127,11 @@ class Deliverer:
         match reply:
             case Claimed():
                 return await self._attempt(parcel, reply, asked_at)
-            case Recorded():
-                return await self._publish(reply, request.job_id)
+            case Recorded(envelope, step):
+                if step.ends_job:
+                    # Who asks under an id that has ended is told the end where it wants to hear of it.
+                    envelope = replace(envelope, reply=parcel.envelope.reply)
+                return await self._publish(Recorded(envelope, step), request.job_id)
             case Lapsed():
                 return await self._lapse(reply, request.job_id)
             case MustEnd():

@@ -261,6 +261,7 @@ def _table(
 
 
 def _problem(where: tuple[str | int, ...], kind: str, message: str, senders_file: str | None) -> str:
+    message = message.removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     if kind == "string_pattern_mismatch":
         fields = SenderSettings.model_fields if where[0] == "senders" else Settings.model_fields

@@ -51,13 +51,15 @@ class Age(click.ParamType[timedelta]):
 @click.command()
 @click.option("--since", type=Age(), help="How far back: 90s, 10m, 2h, 7d [default: all that is kept].")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what comes, until interrupted.")
-@click.option("--status", "statuses", multiple=True, type=click.Choice([*Status]), help="Only these; may be repeated.")
+@click.option(
+    "--status", "statuses", multiple=True, type=click.Choice([*map(str, Status)]), help="Only these; may be repeated."
+)
 @json_option
-def results(since: timedelta | None, follow: bool, statuses: tuple[Status, ...], as_json: bool) -> int:
+def results(since: timedelta | None, follow: bool, statuses: tuple[str, ...], as_json: bool) -> int:
     """Print result events from the stream, which keeps them for 7 days."""
     settings = load_settings().settings
     start: timedelta | Literal["first", "next"] = since or ("next" if follow else "first")
-    wanted = frozenset(map(str, statuses))
+    wanted = frozenset(statuses)
     return run_async(_print_results(broker_url(settings), start, follow=follow, wanted=wanted, as_json=as_json))
 
 
