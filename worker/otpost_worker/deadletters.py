@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 
 MAX_LOOKED_AT: Final = 60_000  # a channel's prefetch is a 16-bit number
 _MAX_LOOKS_AGAIN: Final = 20
-_IDLE_S: Final = 1.0
+# What the last looker held comes back a moment after it has let go; once letters come, they come without gaps.
+_FIRST_S: Final = 1.0
+_IDLE_S: Final = 0.4
 _MAX_IDLE: Final = 10
 _BUSY_S: Final = 15.0
 _BUSY_PAUSE_S: Final = 0.2
@@ -306,7 +308,7 @@ async def _until_idle(
     count, idle = 0, 0
     while count < MAX_LOOKED_AT and idle < _MAX_IDLE:
         try:
-            async with asyncio.timeout(_IDLE_S):
+            async with asyncio.timeout(_IDLE_S if count else _FIRST_S):
                 message = await arrived.get()
         except TimeoutError:
             state = await declaring.inspect_queue(connection, DEAD, timeout_s=_TIMEOUT_S)
