@@ -7,6 +7,8 @@ PYTHON_IN_VENV := $(VENV)/bin/python
 READY := $(VENV)/ready-$(shell pwd -P | cksum | cut -d ' ' -f 1)
 # More arguments for pytest, the demo or the benchmark: make test ARGS='-k ledger'
 ARGS ?=
+# Most tests wait for a broker and not for a processor. Each of the four has a RabbitMQ node of its own.
+PARALLEL ?= -n 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -38,10 +40,11 @@ format: setup ## put the code into shape, and fix what can be fixed by itself
 	$(VENV)/bin/ruff check --fix .
 
 test: broker lint ## lint, then run all tests but the long ones
-	$(PYTHON_IN_VENV) -m pytest $(ARGS)
+	$(PYTHON_IN_VENV) -m pytest $(PARALLEL) $(ARGS)
 
 test-long: broker lint ## lint, then run all tests
-	$(PYTHON_IN_VENV) -m pytest -m 'long or not long' $(ARGS)
+	$(PYTHON_IN_VENV) -m pytest $(PARALLEL) -m 'not long' $(ARGS)
+	$(PYTHON_IN_VENV) -m pytest -m long $(ARGS)
 
 demo: $(if $(OTPOST_BROKER_URL),,broker) setup ## see it work on this machine: broker, sender and a simulated provider
 	@$(PYTHON_IN_VENV) demo/run.py $(ARGS)

@@ -37,6 +37,7 @@ _CONFIRM_TIMEOUT_S: Final = 15.0
 _REPLY_TIMEOUT_S: Final = 2.0
 _RESULT_TRIES: Final = 3
 _STARVED_CHECKS: Final = 2
+_LAST_ACKNOWLEDGEMENTS_S: Final = 0.5
 _FIRST_PAUSE_S: Final = 0.25
 _MAX_PAUSE_S: Final = 10.0
 
@@ -330,6 +331,10 @@ class Intake:
             await consumer.cancel()
         self.quiet.set()
         await _first(drained.wait(), *(consumer.died() for consumer in consumers))
+        if self._delivered:
+            # A channel that is closed drops the acknowledgements that its queue has not taken yet, beyond the first
+            # 32 or so (measured on RabbitMQ 3.10), and they have no answer to wait for.
+            await asyncio.sleep(_LAST_ACKNOWLEDGEMENTS_S)
 
     async def _subscribe(self, connection: AbstractConnection, subscription: Subscription) -> rabbitmq.Consumer:
         holder: list[rabbitmq.Consumer] = []
