@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from node_client import node_modules
 
+from node_client import node_modules
 from otpost_worker.simulator import Simulator, SimulatorOptions
 
 if TYPE_CHECKING:
