@@ -11,7 +11,7 @@ from broker import Vhost, fresh_vhost
 from otpost_worker.simulator import Simulator, SimulatorOptions
 from worker_process import (
     load_on,
-    queues_are_empty,
+    queues_become_empty,
     requested_twice,
     worker_environment,
     worker_process,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from private_rabbitmq import PrivateRabbitMQ
-    from worker_process import Load, WorkerProcess
+    from worker_process import Load
 
 # So many are requested between two restarts.
 STRETCH = 150
@@ -44,8 +44,12 @@ async def requested(simulator: Simulator, more: int) -> None:
     assert await simulator.journal.wait(received=simulator.journal.total + more, timeout_s=60)
 
 
-async def test_jobs_under_way_survive_a_killed_broker_and_a_restarted_one(
-    restarted_vhost: Vhost, simulator: Simulator, tmp_path: Path
+@pytest.mark.parametrize("graceful", [False, pytest.param(True, marks=pytest.mark.long)], ids=["killed", "restarted"])
+async def test_jobs_under_way_survive_a_broker_that_goes_and_comes_back(
+    restarted_vhost: Vhost,
+    simulator: Simulator,
+    tmp_path: Path,
+    graceful: bool,  # noqa: FBT001 - a parameter
 ) -> None:
     vhost = restarted_vhost
     environment = worker_environment(vhost, tmp_path, simulator.url)
@@ -55,11 +59,9 @@ async def test_jobs_under_way_survive_a_killed_broker_and_a_restarted_one(
         await requested(simulator, STRETCH)
         # These are answered after a second, when the broker is no longer there to hear of it.
         slow = [await load.send(to=f"+990100{number:05}") for number in range(5)]
-        await vhost.node.restart_async(graceful=False)
-        await both_consume(one, other, times=2)
-        await requested(simulator, STRETCH)
-        await vhost.node.restart_async(graceful=True)
-        await both_consume(one, other, times=3)
+        await vhost.node.restart_async(graceful=graceful)
+        for worker in (one, other):
+            await worker.logged("consuming", nth=2)
         await requested(simulator, STRETCH)
         finished.set()
         await sending
@@ -68,44 +70,29 @@ async def test_jobs_under_way_survive_a_killed_broker_and_a_restarted_one(
         assert set(slow) <= load.ends.keys()
         # No answer was lost: the provider was there all the time.
         assert requested_twice(simulator.journal) == {}
+        await queues_become_empty(vhost)
         await one.stop()
         await other.stop()
-        await queues_are_empty(vhost)
 
 
-async def both_consume(one: WorkerProcess, other: WorkerProcess, *, times: int) -> None:
-    for worker in (one, other):
-        await worker.logged("consuming", nth=times)
-
-
-async def test_a_worker_waits_for_a_broker_that_is_not_there_yet(
+async def test_a_worker_waits_for_a_broker_that_is_not_there_yet_and_ends_on_sigterm_meanwhile(
     restarted_vhost: Vhost, simulator: Simulator, tmp_path: Path
 ) -> None:
     vhost = restarted_vhost
-    await vhost.node.stop_async()
+    await vhost.node.kill_async()
     try:
         environment = worker_environment(vhost, tmp_path, simulator.url)
-        async with worker_process(environment, consuming=False) as worker:
+        async with (
+            worker_process(environment, consuming=False) as worker,
+            worker_process(environment, consuming=False) as impatient,
+        ):
+            await impatient.logged("broker.unreachable")
+            await impatient.stop()
             await worker.logged("broker.unreachable", nth=2)
             await vhost.node.start_async()
             await worker.logged("consuming")
             async with load_on(vhost) as load:
-                await load.send()
-                await load.all_ended()
-            await worker.stop()
-    finally:
-        await vhost.node.start_async()
-
-
-async def test_a_worker_that_waits_for_a_broker_still_ends_on_sigterm(
-    restarted_vhost: Vhost, simulator: Simulator, tmp_path: Path
-) -> None:
-    vhost = restarted_vhost
-    await vhost.node.stop_async()
-    try:
-        environment = worker_environment(vhost, tmp_path, simulator.url)
-        async with worker_process(environment, consuming=False) as worker:
-            await worker.logged("broker.unreachable")
+                await one_more_job(load)
             await worker.stop()
     finally:
         await vhost.node.start_async()
@@ -145,8 +132,8 @@ async def test_a_worker_whose_connections_are_closed_opens_them_again_and_goes_o
         await one_more_job(load)
         assert load.statuses()[slow] == ["accepted"]
         assert requested_twice(simulator.journal) == {}
+        await queues_become_empty(vhost)
         await worker.stop()
-        await queues_are_empty(vhost)
 
 
 async def requested_by(simulator: Simulator, to: str) -> None:
@@ -155,7 +142,7 @@ async def requested_by(simulator: Simulator, to: str) -> None:
             await simulator.journal.wait(received=simulator.journal.total + 1, timeout_s=60)
 
 
-async def test_a_job_queue_whose_consumer_was_taken_away_for_good_is_found_by_the_workers_own_check(
+async def test_a_worker_whose_queue_of_dropped_jobs_is_deleted_declares_it_again_and_goes_on(
     vhost: Vhost, simulator: Simulator, tmp_path: Path
 ) -> None:
     environment = worker_environment(vhost, tmp_path, simulator.url)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from otpost_worker.simulator import Simulator, SimulatorOptions
-from worker_process import load_on, queues_are_empty, worker_environment, worker_process
+from worker_process import load_on, queues_become_empty, worker_environment, worker_process
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,6 +40,7 @@ async def test_a_killed_workers_requests_become_unknown_and_are_sent_once_more_b
         async with worker_process(environment) as heir:
             other = await load.send()
             await load.all_ended()
+            await queues_become_empty(vhost)
             await heir.stop()
         assert load.statuses() == {job: ["accepted"] for job in [*jobs, other]}
         entries = simulator.journal.entries()
@@ -52,9 +53,9 @@ async def test_a_killed_workers_requests_become_unknown_and_are_sent_once_more_b
             again = next(entry for entry in entries if entry.callback == f"{job}/1/2")
             # The event's time is cut to the millisecond.
             assert again.at >= unknown.at.timestamp() + PAUSE_S - 0.001
-        await queues_are_empty(vhost)
 
 
+@pytest.mark.long
 async def test_a_killed_worker_whose_policy_is_fail_leaves_dead_letters_and_no_second_request(
     vhost: Vhost, simulator: Simulator, tmp_path: Path
 ) -> None:

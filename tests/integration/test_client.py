@@ -37,10 +37,15 @@ async def amqp(url: str) -> AsyncIterator[Amqp]:
 
 
 @pytest.fixture(params=["Producer", "RecordingProducer"])
-async def producer(request: pytest.FixtureRequest, url: str) -> AsyncIterator[Producer | RecordingProducer]:
-    made = Producer(url) if request.param == "Producer" else RecordingProducer()
-    async with made as entered:
-        yield entered
+async def producer(request: pytest.FixtureRequest) -> AsyncIterator[Producer | RecordingProducer]:
+    if request.param == "RecordingProducer":
+        async with RecordingProducer() as recording:
+            yield recording
+        return
+    vhost: Vhost = request.getfixturevalue("vhost")
+    await declare_topology(vhost, "default")
+    async with Producer(vhost.url) as connected:
+        yield connected
 
 
 def jobs(count: int, prefix: str = "job") -> Iterator[OtpJob]:
@@ -80,12 +85,16 @@ class TestBothProducers:
         job = OtpJob(id="job-r", to=NUMBER, code=CODE)
         assert await producer.send(job, sender="default", reply_to="mine", correlation_id="c-1") == "job-r"
 
-    async def test_results_wait_for_the_next_one(self, producer: Producer | RecordingProducer, vhost: Vhost) -> None:
+    async def test_results_come_one_by_one_as_they_happen(
+        self, producer: Producer | RecordingProducer, request: pytest.FixtureRequest
+    ) -> None:
         results = producer.results()
-        async with Amqp.connect(vhost.url) as amqp:
-            if isinstance(producer, RecordingProducer):
-                producer.to_come.put_nowait(OtpResult.parse(accepted_result(0)))
-            first = await first_published_while_reading(amqp, results)
+        if isinstance(producer, RecordingProducer):
+            producer.to_come.put_nowait(OtpResult.parse(accepted_result(0)))
+            first = await anext(results)
+        else:
+            async with Amqp.connect(request.getfixturevalue("vhost").url) as amqp:
+                first = await first_published_while_reading(amqp, results)
         assert (first.job_id, first.status, first.ends_job) == ("job-0", "accepted", True)
 
 

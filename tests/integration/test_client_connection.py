@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from broker import fresh_vhost
 from otpost import BrokerUnreachable, NotConfirmed, OtpJob, Producer
 from private_rabbitmq import PASSWORD
 from service import CODE, NUMBER, PATIENCE_S, Amqp, declare_topology
@@ -101,17 +100,10 @@ async def foreign_server(answer: Any) -> AsyncIterator[int]:  # noqa: ANN401 - a
         server.close()
 
 
-@pytest.fixture
-def module_vhost(module_node: PrivateRabbitMQ) -> Iterator[Vhost]:
-    """Give the test a virtual host on a node that it may restart, if it leaves it running."""
-    with fresh_vhost(module_node) as fresh:
-        yield fresh
-
-
-async def test_what_a_dead_broker_did_not_confirm_is_named_and_can_be_sent_again(
-    module_node: PrivateRabbitMQ, module_vhost: Vhost
+async def test_of_a_killed_broker_the_impatient_hear_what_to_send_again_and_the_patient_wait_until_it_is_back(
+    own_node: PrivateRabbitMQ, own_vhost: Vhost
 ) -> None:
-    await declare_topology(module_vhost, "default")
+    await declare_topology(own_vhost, "default")
     # A quorum queue declared less than half a second before a SIGKILL is gone, by RabbitMQ's own doing.
     settled_at = time.monotonic() + 2.0
     confirmed: set[str] = set()
@@ -122,23 +114,30 @@ async def test_what_a_dead_broker_did_not_confirm_is_named_and_can_be_sent_again
         if len(confirmed) >= 200 and time.monotonic() > settled_at:
             dying.set()
 
-    async with Producer(module_vhost.url, timeout_s=2.0, max_in_flight=64) as producer:
+    async with (
+        Producer(own_vhost.url, timeout_s=2.0, max_in_flight=64) as producer,
+        Producer(own_vhost.url, timeout_s=PATIENCE_S) as patient,
+    ):
+        await patient.send(OtpJob(id="before", to=NUMBER, code=CODE))
         sending = asyncio.create_task(producer.send_many(_jobs_until(dying), on_confirmed=count))
         async with asyncio.timeout(PATIENCE_S):
             await dying.wait()
-        await module_node.kill_async()
+        await own_node.kill_async()
+        waiting = asyncio.create_task(patient.send(OtpJob(id="during", to=NUMBER, code=CODE)))
         with pytest.raises(NotConfirmed, match="may safely be sent again") as raised:
             await sending
-    unconfirmed = set(raised.value.job_ids)
-    assert unconfirmed
-    assert not unconfirmed & confirmed
-    assert CODE not in str(raised.value)
-    assert NUMBER not in str(raised.value)
+        unconfirmed = set(raised.value.job_ids)
+        assert unconfirmed
+        assert not unconfirmed & confirmed
+        assert CODE not in str(raised.value)
+        assert NUMBER not in str(raised.value)
+        assert not waiting.done()
 
-    await module_node.start_async()
-    async with Producer(module_vhost.url, timeout_s=PATIENCE_S) as again:
-        await again.send_many(OtpJob(id=job_id, to=NUMBER, code=CODE) for job_id in unconfirmed)
-    assert await _stored_ids(module_vhost, confirmed | unconfirmed) == confirmed | unconfirmed
+        await own_node.start_async()
+        assert await waiting == "during"
+        await patient.send_many(OtpJob(id=job_id, to=NUMBER, code=CODE) for job_id in unconfirmed)
+    wanted = confirmed | unconfirmed | {"before", "during"}
+    assert await _stored_ids(own_vhost, wanted) == wanted
 
 
 def _jobs_until(dying: asyncio.Event) -> Iterator[OtpJob]:
@@ -160,18 +159,6 @@ async def _stored_ids(vhost: Vhost, wanted: set[str]) -> set[str]:
             while not wanted <= (stored := {str(one.body["id"]) for one in tap.seen}):
                 await tap.wait_for_count(len(tap.seen) + 1)
         return stored
-
-
-async def test_a_call_waits_out_a_restart_of_the_broker(module_node: PrivateRabbitMQ, module_vhost: Vhost) -> None:
-    await declare_topology(module_vhost, "default")
-    async with Producer(module_vhost.url, timeout_s=PATIENCE_S) as producer:
-        await producer.send(OtpJob(id="before", to=NUMBER, code=CODE))
-        await module_node.stop_async()
-        during = asyncio.create_task(producer.send(OtpJob(id="during", to=NUMBER, code=CODE)))
-        await module_node.start_async()
-        assert await during == "during"
-        assert await producer.send(OtpJob(id="after", to=NUMBER, code=CODE)) == "after"
-    assert await _stored_ids(module_vhost, {"before", "during", "after"}) == {"before", "during", "after"}
 
 
 async def test_a_connection_that_the_broker_closed_is_opened_again_by_the_next_call(vhost: Vhost) -> None:

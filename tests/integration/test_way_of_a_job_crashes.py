@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from ports_in_memory import Point
 
 
+RESEND: Final = Policy()
+
+
 @dataclass(frozen=True)
 class Story:
     """What the world saw of a job: its requests by attempt, its events (copies left out), its dead letters."""
@@ -53,7 +56,7 @@ class Case:
     usual: Story
     unsent: Story | None = None
     lost: Story | None = None
-    policy: Policy = Policy()
+    policy: Policy = RESEND
     body: bytes = job_body()
 
 
