@@ -48,9 +48,7 @@ class ManagementAPI:
     user: str = USER
     password: str = PASSWORD
 
-    def request(
-        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
-    ) -> Any:  # noqa: ANN401 - JSON
+    def request(self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401 - JSON
         """Send one request to ``/api`` + `path` and return its parsed answer (None when it is empty)."""
         token = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
         all_headers = {
@@ -66,9 +64,7 @@ class ManagementAPI:
             response = connection.getresponse()
             answer = response.read()
         if response.status >= http.HTTPStatus.BAD_REQUEST:
-            message = (
-                f"{method} /api{path} was answered {response.status}: {answer.decode(errors='replace')[:500]}"
-            )
+            message = f"{method} /api{path} was answered {response.status}: {answer.decode(errors='replace')[:500]}"
             raise ManagementError(message, response.status)
         return json.loads(answer) if answer else None
 
@@ -208,9 +204,7 @@ class Vhost:
             timeout_s,
         )
 
-    async def wait_for_connections(
-        self, count: int, name_filter: str = "", timeout_s: float = WAIT_TIMEOUT_S
-    ) -> None:
+    async def wait_for_connections(self, count: int, name_filter: str = "", timeout_s: float = WAIT_TIMEOUT_S) -> None:
         """Wait until `count` connections whose client-given name contains `name_filter` are open."""
 
         def matching() -> list[str]:
@@ -240,9 +234,7 @@ class Vhost:
             "payload_encoding": "base64",
         }
         exchange_id = quote(exchange or "amq.default", safe="")
-        return bool(
-            self.api.request("POST", f"/exchanges/{self._id}/{exchange_id}/publish", message)["routed"]
-        )
+        return bool(self.api.request("POST", f"/exchanges/{self._id}/{exchange_id}/publish", message)["routed"])
 
     def get(self, queue: str, n: int = 1, *, requeue: bool = False) -> list[FetchedMessage]:
         """Take up to `n` ready messages out of a queue; with `requeue`, put them back after the look."""
@@ -254,9 +246,7 @@ class Vhost:
         answer = self.api.request("POST", f"/queues/{self._id}/{quote(queue, safe='')}/get", order)
         return [_fetched_message(message) for message in answer]
 
-    def declare_queue(
-        self, name: str, arguments: Mapping[str, Any] | None = None, *, durable: bool = True
-    ) -> None:
+    def declare_queue(self, name: str, arguments: Mapping[str, Any] | None = None, *, durable: bool = True) -> None:
         """Declare a queue."""
         order = {"durable": durable, "auto_delete": False, "arguments": dict(arguments or {})}
         self.api.request("PUT", f"/queues/{self._id}/{quote(name, safe='')}", order)
@@ -281,9 +271,7 @@ class Vhost:
                 closed += 1
         return closed
 
-    def set_permissions(
-        self, *, user: str = USER, configure: str = ".*", write: str = ".*", read: str = ".*"
-    ) -> None:
+    def set_permissions(self, *, user: str = USER, configure: str = ".*", write: str = ".*", read: str = ".*") -> None:
         """Set what `user` may do here, as regular expressions of resource names ("" forbids all)."""
         rights = {"configure": configure, "write": write, "read": read}
         self.api.request("PUT", f"/permissions/{self._id}/{quote(user, safe='')}", rights)
@@ -309,9 +297,7 @@ class Vhost:
 
     def _close_connection(self, name: str) -> bool:
         try:
-            self.api.request(
-                "DELETE", f"/connections/{quote(name, safe='')}", headers={"X-Reason": "closed by a test"}
-            )
+            self.api.request("DELETE", f"/connections/{quote(name, safe='')}", headers={"X-Reason": "closed by a test"})
         except ManagementError as error:
             # It went by itself in the meantime.
             if error.status == http.HTTPStatus.NOT_FOUND:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -17,8 +18,11 @@ def node_modules() -> Path:
     """Return the folder of the Node packages, with amqplib in it; the test fails where it cannot be had."""
     ensure("ensure_node.sh")
     modules = NODE / "node_modules"
-    if not (modules / "amqplib" / "package.json").is_file():
-        _run_or_fail(["npm", "ci", "--no-audit", "--no-fund"], "Node's amqplib", folder=NODE)
+    # Of tests that run at the same time, one installs.
+    with (NODE / "package.json").open(encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (modules / "amqplib" / "package.json").is_file():
+            _run_or_fail(["npm", "ci", "--no-audit", "--no-fund"], "Node's amqplib", folder=NODE)
     return modules
 
 

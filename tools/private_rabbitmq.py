@@ -82,9 +82,7 @@ sleep 1
 rm -rf "$2"
 """
 
-PORT_TAKEN = re.compile(
-    r"eaddrinuse|address (is )?already in use|port \d+ (is )?in use|could not bind", re.IGNORECASE
-)
+PORT_TAKEN = re.compile(r"eaddrinuse|address (is )?already in use|port \d+ (is )?in use|could not bind", re.IGNORECASE)
 
 _reserved_ports: set[int] = set()
 _reserve_lock = threading.Lock()
@@ -129,9 +127,7 @@ def find_server_folder() -> Path:
 def _find_epmd() -> str:
     epmd = shutil.which("epmd", path=_search_path())
     if epmd is None:
-        message = (
-            "epmd, Erlang's name daemon, is not on the PATH; install Erlang anew (`make broker` says how)"
-        )
+        message = "epmd, Erlang's name daemon, is not on the PATH; install Erlang anew (`make broker` says how)"
         raise RabbitMQNotFoundError(message)
     return epmd
 
@@ -518,9 +514,7 @@ class PrivateRabbitMQ:
     def _fail_if_taken(self) -> None:
         for port in self._known_ports().all():
             if not _is_free(port):
-                message = (
-                    f"RabbitMQ node {self.nodename} cannot start: {HOST}:{port} is taken by another program"
-                )
+                message = f"RabbitMQ node {self.nodename} cannot start: {HOST}:{port} is taken by another program"
                 raise _PortTakenError(message)
 
     def _fail_if_ended(self, process: subprocess.Popen[bytes] | None, what: str) -> None:

@@ -173,6 +173,15 @@ async def test_a_connection_that_the_broker_closed_is_opened_again_by_the_next_c
     await vhost.wait_for_connections(0, "otpost producer")
 
 
+async def test_send_many_too_opens_a_connection_again_that_the_broker_closed(vhost: Vhost) -> None:
+    await declare_topology(vhost, "default")
+    async with Producer(vhost.url) as producer:
+        await vhost.wait_for_connections(1, "otpost producer")
+        vhost.close_connections("otpost producer")  # without giving the client a chance to notice
+        await producer.send_many(OtpJob(id=f"job-{number}", to=NUMBER, code=CODE) for number in range(3))
+    assert vhost.ready_count("otpost.jobs.default") == 3
+
+
 async def test_jobs_in_flight_while_connections_are_closed_are_all_stored(vhost: Vhost) -> None:
     await declare_topology(vhost, "default")
     jobs = [OtpJob(id=f"job-{number}", to=NUMBER, code=CODE) for number in range(2000)]
