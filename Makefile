@@ -50,7 +50,7 @@ demo: $(if $(OTPOST_BROKER_URL),,broker) setup ## see it work on this machine: b
 	@$(PYTHON_IN_VENV) demo/run.py $(ARGS)
 
 bench: broker setup ## measure it
-	@$(PYTHON_IN_VENV) bench/run.py $(ARGS)
+	@$(PYTHON_IN_VENV) bench/throughput.py $(ARGS)
 
 lock: ## pin all requirements with their hashes; UPGRADE=1 takes the newest versions
 	@sh tools/lock.sh $(VENV)

@@ -6,6 +6,7 @@ a broker that somebody else uses. A missing server fails them: a skipped test pr
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,11 @@ from private_rabbitmq import PrivateRabbitMQ, RabbitMQNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+# A run that a shell has put into the background ignores SIGINT, and so would every program that it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _running_node() -> Iterator[PrivateRabbitMQ]:

@@ -155,8 +155,7 @@ class Producer:
             finally:
                 slots.release()
 
-        await self._connected()
-        await self._check_sender(sender or self._sender)
+        await self._reach(sender or self._sender)
         async with asyncio.TaskGroup() as sending:
             for job in jobs:
                 await slots.acquire()
@@ -181,6 +180,25 @@ class Producer:
         if isinstance(since, timedelta):
             since = datetime.now(UTC) - since
         return read_results(self._url, Position(queue, since), timeout_s=self._timeout_s)
+
+    async def _reach(self, sender: str) -> None:
+        """Find out whether jobs for *sender* can be published at all.
+
+        :raises UnknownSender: nobody has declared it. :raises BrokerUnreachable: not within the time-out.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                while True:
+                    try:
+                        await self._connected()
+                        await self._check_sender(sender)
+                    except rabbitmq.ConnectionLost:
+                        await asyncio.sleep(_RECONNECT_PAUSE_S)
+                    else:
+                        return
+        except TimeoutError:
+            where = rabbitmq.visible_url(self._url)
+            raise BrokerUnreachable(f"{where}: no lasting connection within {self._timeout_s:g} s") from None
 
     async def _connected(self) -> rabbitmq.Publisher:
         if self._publisher is not None and self._publisher.is_open:
