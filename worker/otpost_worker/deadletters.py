@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 MAX_LOOKED_AT: Final = 60_000  # a channel's prefetch is a 16-bit number
 _MAX_LOOKS_AGAIN: Final = 20
+_TAKEN_AT_ONCE: Final = 32
 # What the last looker held comes back a moment after it has let go; once letters come, they come without gaps.
 _FIRST_S: Final = 1.0
 _IDLE_S: Final = 0.4
@@ -269,6 +270,7 @@ async def _make_sure(connection: AbstractConnection, removed: set[Mark]) -> None
     An acknowledgement has no answer, and a channel that is closed drops those that its quorum queue has not taken
     yet (measured on RabbitMQ 3.10: all but about 32).
     """
+    quiet = 0
     for _ in range(_MAX_LOOKS_AGAIN):
         arrived: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
         consumer = await _open_consumer(connection, arrived.put_nowait)
@@ -276,7 +278,8 @@ async def _make_sure(connection: AbstractConnection, removed: set[Mark]) -> None
         for message in back:
             await consumer.acknowledge(message.delivery_tag or 0)
         await consumer.close()
-        if not back:
+        quiet = 0 if back else quiet + 1
+        if quiet == (1 if len(removed) <= _TAKEN_AT_ONCE else 2):
             return
     raise rabbitmq.ConnectionLost("some dead letters that were removed keep coming back; look at them again")
 
