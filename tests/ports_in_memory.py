@@ -252,6 +252,7 @@ class World:
         self.broker = RecordingBroker(self.fate, self.put)
         self.policy = policy or Policy()
         self.brake = Brake()
+        self.defaults = Defaults("verification_code", "en_US")
         self.stopping = asyncio.Event()
         self.unavailable: Counter[str] = Counter()
         self.refused = asyncio.Event()
@@ -296,7 +297,7 @@ class World:
         fateful = FatefulLedger(ledger, self.fate, self.unavailable)
         fateful.after_claim, fateful.refused = self.after_claim, self.refused
         return Deliverer(
-            Sender("default", self.provider, Defaults("verification_code", "en_US"), self.policy, self.brake),
+            Sender("default", self.provider, self.defaults, self.policy, self.brake),
             ledger=fateful,
             broker=self.broker,
             clock=self.clock,

@@ -248,6 +248,13 @@ async def test_a_body_that_is_no_job_ends_its_run_and_gets_the_same_end_again(le
     assert step_of(await ledger.claim(claim_request())) == end_step(1, "failed")
 
 
+async def test_a_replayed_body_that_is_no_job_does_not_end_a_job_that_reached_its_recipient(ledger: OpenLedger) -> None:
+    ticket = await claimed(ledger)
+    await ledger.record(ticket, ACCEPTED)
+    assert await ledger.refuse(wish(run=2, end=True), end_step(2, "failed")) is None
+    assert step_of(await ledger.claim(claim_request(2))) == ACCEPTED.step
+
+
 @pytest.mark.parametrize("entry", [None, REFUSED, ACCEPTED, FAILED], ids=["claimed", "refused", "accepted", "failed"])
 async def test_a_body_that_is_no_job_leaves_another_job_of_its_id_alone(
     ledger: OpenLedger, entry: Entry | None

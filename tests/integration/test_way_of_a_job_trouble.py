@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from known_states import prepare
+from otpost_worker.envelope import Defaults
 from otpost_worker.ledger.sqlite import SqliteLedger
 from ports_in_memory import (
     ACCEPTED,
@@ -143,6 +144,25 @@ async def test_a_crash_between_an_unrecorded_end_and_its_record_leaves_a_later_c
     await world.run()
     assert world.waiting == []
     assert world.provider.callbacks[0] == "job-1"
+
+
+async def test_a_dead_letter_is_noted_once_the_ledger_is_back(tmp_path: Path) -> None:
+    world = new_world(tmp_path, NO_SUCH_NUMBER)
+    world.unavailable["note_buried"] = 1
+    async with SqliteLedger(world.ledger_file, clock=world.clock) as ledger, asyncio.timeout(PATIENCE_S):
+        await world.deliverer(ledger).deliver(envelope())
+        await asyncio.gather(*world.backgrounds)
+    await world.deliver(envelope())
+    assert [letter.reason for _, letter in world.broker.letters] == ["recipient"]
+
+
+async def test_a_claim_that_lapsed_goes_on_although_its_sender_has_lost_its_defaults(tmp_path: Path) -> None:
+    world = new_world(tmp_path)
+    await prepare(world.ledger_file, world.clock, "claimed", of=envelope())
+    world.clock.reach(NOW + 12)
+    world.defaults = Defaults()
+    await world.deliver(envelope(job_body(template="other", language="en"), attempt=2))
+    assert world.heard == ["job-1/1/2/retrying"]
 
 
 # A claim that comes late

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Ending = Bury | Expire
 
+# For a job that was readable when it was claimed, whatever defaults its sender has lost since.
+_ANY_DEFAULTS: Final = Defaults("unknown", "en")
 # A claim outlives the longest request by this much (contract, section 5).
 LEASE_MARGIN_S: Final = 5.0
 _LEDGER_PAUSE_S: Final = 1.0
@@ -224,7 +226,7 @@ class Deliverer:
     async def _lapse(self, lapsed: Lapsed, job_id: str) -> bool:
         now = self._clock()
         # The ledger's job, not the delivery's: of two jobs under one id the first one counts.
-        parcel = open_envelope(lapsed.envelope, self._sender.defaults, now=now)
+        parcel = open_envelope(lapsed.envelope, _ANY_DEFAULTS, now=now)
         assert isinstance(parcel, Parcel)  # noqa: S101 - what could not be read was never claimed
         error = Error(Kind.UNKNOWN, title="No outcome", detail="the worker that sent it did not live to tell")
         decision = after_unknown(
@@ -277,8 +279,9 @@ class Deliverer:
         try:
             await self._ledger.note_buried(job_id, run)
         except LedgerUnavailable as error:
-            # Without the note a later copy of the job writes its dead letter again: one of two that count as one.
+            # Without the note a later copy of the job would write its dead letter again, and the ledger keep its body.
             _log.warning("ledger.unavailable", doing="note a dead letter", job_id=job_id, error=str(error))
+            self._background(self._insist_quietly(lambda: self._ledger.note_buried(job_id, run)))
 
     # The ledger's bad days
 

@@ -238,8 +238,9 @@ def conclude(db: sqlite3.Connection, request: ClaimRequest, step: Step, now: flo
 
 def refuse(db: sqlite3.Connection, request: ClaimRequest, step: Step) -> Recorded | None:
     """End the run of a body that is no job, unless its id belongs to another job."""
-    latest = _known(db, request.job_id).latest
-    if latest is None or request.wish.run > latest.number:
+    known = _known(db, request.job_id)
+    latest = known.latest
+    if latest is None or (request.wish.run > latest.number and known.accepted_run is None):
         _remember_run(db, request)
         envelope = _envelope(db, request.job_id, request.wish.run)
         _write_end(db, request.job_id, request.wish.run, step)
