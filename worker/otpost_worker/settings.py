@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 from otpost.job import is_sender_name
 from otpost.rabbitmq import DEFAULT_BROKER_URL
 from otpost.topology import DEFAULT_SENDER
-from otpost_worker.providers.cloud_api import DEFAULT_API_BASE, DEFAULT_API_VERSION
+from otpost_worker.providers.cloud_api_codes import DEFAULT_API_BASE, DEFAULT_API_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -14,7 +14,6 @@ from rich.table import Table
 from otpost import declaring, rabbitmq
 from otpost.rabbitmq import visible_url
 from otpost.topology import topology as topology_of
-from otpost_worker.app import run_worker
 from otpost_worker.cli.context import (
     broker_url,
     json_option,
@@ -25,11 +24,12 @@ from otpost_worker.cli.context import (
     run_async,
 )
 from otpost_worker.settings import PREFIX, InvalidSettings, Settings
-from otpost_worker.simulator import SimulatorOptions, serve
 from otpost_worker.telemetry import configure_logging
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from otpost_worker.simulator import SimulatorOptions
 
 _NO_SENDER = (
     "no sender is configured: set OTPOST_PHONE_NUMBER_ID and OTPOST_ACCESS_TOKEN, or OTPOST_SENDERS_FILE for several"
@@ -63,6 +63,9 @@ def _log_format(settings: Settings) -> str:
 
 
 async def _work(settings: Settings) -> int:
+    # Here and not above: the other commands start in half the time without the worker's rooms.
+    from otpost_worker.app import run_worker  # noqa: PLC0415
+
     stopping, at_once = asyncio.Event(), asyncio.Event()
     _on_signals(stopping, at_once)
     clean = await run_worker(settings, stopping=stopping, at_once=at_once)
@@ -166,12 +169,16 @@ def simulator(port: int, rate: float, pair: bool) -> int:
     Point a worker at it with OTPOST_API_BASE. Which recipients answer with which error stands in
     docs/simulator.md.
     """
+    from otpost_worker.simulator import SimulatorOptions  # noqa: PLC0415 - as in _work
+
     configure_logging(log_format="console", level="warning")
     options = SimulatorOptions(port=port, rate=rate, pair=pair)
     return run_async(_simulate(options, click.echo))
 
 
 async def _simulate(options: SimulatorOptions, announce: Callable[[str], None]) -> int:
+    from otpost_worker.simulator import serve  # noqa: PLC0415 - as in _work
+
     stopping = asyncio.Event()
     _on_signals(stopping, asyncio.Event())
     await serve(options, stopping, announce)

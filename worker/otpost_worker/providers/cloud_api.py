@@ -12,7 +12,12 @@ import orjson
 from yarl import URL
 
 from otpost_worker.outcome import Accepted, Error, Kind, Outcome, Refused, Unknown
-from otpost_worker.providers.cloud_api_codes import rule_of, rule_of_status
+from otpost_worker.providers.cloud_api_codes import (
+    DEFAULT_API_BASE,
+    DEFAULT_API_VERSION,
+    rule_of,
+    rule_of_status,
+)
 from otpost_worker.providers.http import Reply, post
 
 if TYPE_CHECKING:
@@ -23,8 +28,6 @@ if TYPE_CHECKING:
     from otpost_worker.ports import Clock, Message
 
 NAME: Final = "cloud_api"
-DEFAULT_API_BASE: Final = "https://graph.facebook.com"
-DEFAULT_API_VERSION: Final = "v25.0"
 _MAX_TEXT: Final = 300
 _MAX_WAIT_S: Final = 24 * 3600.0
 _TRACE_HEADERS: Final = ("x-fb-trace-id", "x-fb-request-id", "x-fb-debug")

@@ -1,4 +1,4 @@
-"""The Cloud API's error codes, as data.
+"""The Cloud API's address and error codes, as data.
 
 Source: Meta's error code reference (copies of December 2025 and September 2026), with the retry advice of its
 support pages. A code decides alone, whatever the HTTP status: throttles come with 400, permission errors with 500.
@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from otpost_worker.outcome import Kind
+
+DEFAULT_API_BASE: Final = "https://graph.facebook.com"
+DEFAULT_API_VERSION: Final = "v25.0"
 
 
 @dataclass(frozen=True, slots=True)
