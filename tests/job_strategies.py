@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 # A busy machine makes examples slow, never wrong.
 PROPERTY: Final = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-MOMENTS: Final = st.datetimes(datetime(2001, 1, 1), datetime(2099, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+MOMENTS: Final = st.datetimes(datetime(2001, 1, 1), datetime(2099, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - bounds carry no zone
 DIGITS: Final = st.from_regex(r"[1-9][0-9]{6,14}", fullmatch=True)
 IDS: Final = st.from_regex(r"[A-Za-z0-9_.:\-]{1,64}", fullmatch=True)
 TEMPLATES: Final = st.from_regex(r"[a-z0-9_]{1,512}", fullmatch=True)

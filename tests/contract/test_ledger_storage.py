@@ -139,7 +139,7 @@ async def test_a_ledger_out_of_reach_says_so_to_every_operation_and_is_back_afte
 
 
 async def test_one_operation_that_cannot_be_done_does_not_harm_those_beside_it(ledger: OpenLedger) -> None:
-    broken = replace(claim_request(job_id="job-2"), lease_s="no number")  # type: ignore[arg-type]
+    broken = replace(claim_request(job_id="job-2"), lease_s="no number")  # type: ignore[arg-type] # on purpose
     replies = await asyncio.gather(
         ledger.claim(claim_request()),
         ledger.claim(broken),

@@ -340,7 +340,7 @@ def test_fields_that_contradict_each_other_are_told_all_at_once() -> None:
 def test_a_job_cannot_be_changed() -> None:
     made = job()
     with pytest.raises(Exception, match="frozen"):
-        made.code = "000000"  # type: ignore[misc]
+        made.code = "000000"  # type: ignore[misc] # on purpose
     assert made.code == "493817"
 
 

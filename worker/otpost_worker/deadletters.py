@@ -18,7 +18,7 @@ import orjson
 
 from otpost import declaring, rabbitmq
 from otpost.errors import InvalidJob, OtpostError
-from otpost.job import OtpJob, decode_object, is_job_id, parse_rfc3339
+from otpost.job import OtpJob, parse_rfc3339
 from otpost.result import mask_number
 from otpost.topology import (
     DEAD,
@@ -28,7 +28,8 @@ from otpost.topology import (
     HEADER_SENDER,
     JOBS,
 )
-from otpost_worker.brokers.rabbitmq_messages import envelope_of, job_properties
+from otpost_worker.brokers.rabbitmq_messages import envelope_of, job_properties, text_of
+from otpost_worker.envelope import readable_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -118,17 +119,17 @@ def read_letter(message: DeliveredMessage) -> DeadLetter:
     """Read a dead letter; whatever somebody has put into the queue, there is one."""
     properties = message.header.properties
     headers: dict[str, Any] = properties.headers or {}
-    sender = _text(headers.get(HEADER_SENDER)) or "?"
+    sender = text_of(headers.get(HEADER_SENDER)) or "?"
     envelope = envelope_of(message, sender)
     job_id, to, deadline = _job_facts(envelope)
     return DeadLetter(
-        job_id=job_id or _text(properties.message_id) or "?",
+        job_id=job_id or text_of(properties.message_id) or "?",
         sender=sender,
         run=envelope.run,
         attempt=envelope.attempt,
-        reason=_text(headers.get(HEADER_REASON)) or "?",
-        error=_error(_text(headers.get(HEADER_ERROR))),
-        died_at=_text(headers.get(HEADER_DIED_AT)) or "?",
+        reason=text_of(headers.get(HEADER_REASON)) or "?",
+        error=_error(text_of(headers.get(HEADER_ERROR)) or ""),
+        died_at=text_of(headers.get(HEADER_DIED_AT)) or "?",
         to=to,
         deadline=deadline,
         envelope=envelope,
@@ -140,7 +141,7 @@ def read_letter(message: DeliveredMessage) -> DeadLetter:
 def mark_of(message: DeliveredMessage) -> Mark:
     """Tell a letter from every other one, however often it is delivered."""
     properties = message.header.properties
-    died_at = _text((properties.headers or {}).get(HEADER_DIED_AT))
+    died_at = text_of((properties.headers or {}).get(HEADER_DIED_AT)) or ""
     return properties.message_id or "", died_at, message.body
 
 
@@ -148,16 +149,8 @@ def _job_facts(envelope: Envelope) -> tuple[str | None, str | None, float | None
     try:
         job = OtpJob.parse(envelope.body, now=time.time(), published_at=envelope.published_at)
     except InvalidJob:
-        return _id_of(envelope.body), None, envelope.deadline
+        return readable_id(envelope.body), None, envelope.deadline
     return job.id, mask_number(job.to), envelope.deadline or job.deadline
-
-
-def _id_of(body: bytes) -> str | None:
-    try:
-        job_id = decode_object(body).get("id")
-    except InvalidJob:
-        return None
-    return job_id if is_job_id(job_id) else None
 
 
 def _error(text: str) -> dict[str, Any]:
@@ -166,12 +159,6 @@ def _error(text: str) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         return {}
     return error if isinstance(error, dict) else {}
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", errors="replace")
-    return value if isinstance(value, str) else ""
 
 
 def merge(letters: Iterable[DeadLetter]) -> list[DeadLetter]:

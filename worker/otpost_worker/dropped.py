@@ -10,6 +10,7 @@ import structlog
 
 from otpost.job import is_sender_name
 from otpost.topology import JOBS, destination_of
+from otpost_worker.brokers.rabbitmq_messages import text_of
 from otpost_worker.decision import Bury, Expire, Policy
 from otpost_worker.deliver import Brake, Sender
 from otpost_worker.envelope import Defaults
@@ -54,15 +55,11 @@ def read_drop(routing_key: str, headers: dict[str, Any]) -> Drop:
     """
     deaths = headers.get("x-death")
     latest = deaths[0] if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict) else {}
-    queue, reason = _text(latest.get("queue")), _text(latest.get("reason"))
+    queue, reason = text_of(latest.get("queue")) or "", text_of(latest.get("reason"))
     if not queue.startswith(f"{JOBS}."):
         return Drop(destination_of(routing_key), Cause.NO_SENDER)
     sender = queue.removeprefix(f"{JOBS}.")
     return Drop(sender, Cause.EXPIRED if reason == "expired" else Cause.RETURNED)
-
-
-def _text(value: object) -> str:
-    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value or "")
 
 
 class NobodySends:

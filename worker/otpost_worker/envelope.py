@@ -97,7 +97,7 @@ def open_envelope(envelope: Envelope, defaults: Defaults, *, now: float) -> Parc
     try:
         job = OtpJob.parse(envelope.body, now=now, published_at=envelope.published_at)
     except InvalidJob as error:
-        return Unreadable(envelope, error.problems, _readable_id(envelope.body))
+        return Unreadable(envelope, error.problems, readable_id(envelope.body))
     template, language = job.template or defaults.template, job.language or defaults.language
     problems = [
         *([] if template else [Problem("template", "is required: this sender has no default template")]),
@@ -115,7 +115,8 @@ def _reply_problems(reply: Reply | None) -> list[Problem]:
     return [Problem("reply_to", f"(AMQP property) may not begin with {RESERVED_PREFIX!r}: name a queue of your own")]
 
 
-def _readable_id(body: bytes) -> str | None:
+def readable_id(body: bytes) -> str | None:
+    """Read the id off a body, however broken the rest of it is; None where there is none that can be one."""
     try:
         job_id: Any = decode_object(body).get("id")
     except InvalidJob:

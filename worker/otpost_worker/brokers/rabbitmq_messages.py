@@ -30,7 +30,7 @@ def envelope_of(message: DeliveredMessage, sender: str) -> Envelope:
         drops=_count(headers, topology.HEADER_DROPS, least=0),
         deadline=_deadline(headers),
         reply=_reply(told),
-        traceparent=_text(headers.get(topology.HEADER_TRACEPARENT)),
+        traceparent=text_of(headers.get(topology.HEADER_TRACEPARENT)),
         published_at=told.timestamp if isinstance(told.timestamp, datetime) else None,
     )
 
@@ -82,18 +82,19 @@ def _count(headers: dict[str, Any], name: str, *, least: int) -> int:
 
 
 def _deadline(headers: dict[str, Any]) -> float | None:
-    value = _text(headers.get(topology.HEADER_DEADLINE))
+    value = text_of(headers.get(topology.HEADER_DEADLINE))
     return parse_rfc3339(value) if value else None
 
 
 def _reply(told: spec.Basic.Properties) -> Reply | None:
-    queue = _text(told.reply_to)
+    queue = text_of(told.reply_to)
     if not queue or len(queue.encode()) > MAX_REPLY_NAME_BYTES:
         return None
-    return Reply(queue, _text(told.correlation_id))
+    return Reply(queue, text_of(told.correlation_id))
 
 
-def _text(value: object) -> str | None:
+def text_of(value: object) -> str | None:
+    """Read a header that a client may have sent as text or as bytes; None where it is neither."""
     if isinstance(value, (bytes, bytearray)):
         return value.decode("utf-8", errors="replace")
     return value if isinstance(value, str) else None

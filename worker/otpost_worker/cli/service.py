@@ -64,7 +64,7 @@ def _log_format(settings: Settings) -> str:
 
 async def _work(settings: Settings) -> int:
     # Here and not above: the other commands start in half the time without the worker's rooms.
-    from otpost_worker.app import run_worker  # noqa: PLC0415
+    from otpost_worker.app import run_worker  # noqa: PLC0415 - as said above
 
     stopping, at_once = asyncio.Event(), asyncio.Event()
     _on_signals(stopping, at_once)
