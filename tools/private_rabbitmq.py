@@ -390,6 +390,14 @@ class PrivateRabbitMQ:
     ) -> None:
         await asyncio.to_thread(self.close)
 
+    def sync(self) -> None:
+        """Have the node write down which queues it has, before a test kills it.
+
+        It keeps that list in tables that are saved every half second. A queue that was declared since then comes back
+        from a kill without a leader, and no client can do anything about it.
+        """
+        self.ctl("eval", "mnesia:sync_log(), [dets:sync(Table) || Table <- dets:all()], ok.")
+
     def ctl(self, *arguments: str, timeout_s: float = CTL_TIMEOUT_S) -> str:
         """Run `rabbitmqctl` against the node (a second or two each) and return what it printed."""
         command = [str(find_server_folder() / "rabbitmqctl"), "--quiet", "--node", self.nodename, *arguments]

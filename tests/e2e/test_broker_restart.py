@@ -57,6 +57,7 @@ async def test_jobs_under_way_survive_a_broker_that_goes_and_comes_back(
     async with worker_process(environment) as one, worker_process(environment) as other, load_on(vhost) as load:
         sending = asyncio.create_task(load.keep_sending(simulator.journal, finished))
         await requested(simulator, STRETCH)
+        await asyncio.to_thread(vhost.node.sync)
         # These are answered after a second, when the broker is no longer there to hear of it.
         slow = [await load.send(to=f"+990100{number:05}") for number in range(5)]
         await vhost.node.restart_async(graceful=graceful)

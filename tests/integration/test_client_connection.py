@@ -122,6 +122,7 @@ async def test_of_a_killed_broker_the_impatient_hear_what_to_send_again_and_the_
         sending = asyncio.create_task(producer.send_many(_jobs_until(dying), on_confirmed=count))
         async with asyncio.timeout(PATIENCE_S):
             await dying.wait()
+        await asyncio.to_thread(own_node.sync)
         await own_node.kill_async()
         waiting = asyncio.create_task(patient.send(OtpJob(id="during", to=NUMBER, code=CODE)))
         with pytest.raises(NotConfirmed, match="may safely be sent again") as raised:
