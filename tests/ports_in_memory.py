@@ -22,6 +22,7 @@ from otpost_worker.decision import Policy
 from otpost_worker.deliver import Brake, Deliverer, Sender
 from otpost_worker.envelope import Defaults, Envelope
 from otpost_worker.ledger.sqlite import SqliteLedger
+from otpost_worker.metrics import Metrics
 from otpost_worker.outcome import Accepted, Error, Kind, Outcome, Refused, Unknown
 from otpost_worker.ports import LedgerUnavailable
 
@@ -207,6 +208,9 @@ class FatefulLedger:
         await self._ledger.release(ticket)
         self._fate.meet("after", "release")
 
+    async def check(self) -> None:
+        await self._ledger.check()
+
     async def note_buried(self, job_id: str, run: int) -> None:
         self._begin("note_buried", "note")
         await self._ledger.note_buried(job_id, run)
@@ -252,6 +256,7 @@ class World:
         self.broker = RecordingBroker(self.fate, self.put)
         self.policy = policy or Policy()
         self.brake = Brake()
+        self.metrics = Metrics(["default"])
         self.defaults = Defaults("verification_code", "en_US")
         self.stopping = asyncio.Event()
         self.unavailable: Counter[str] = Counter()
@@ -300,6 +305,7 @@ class World:
             Sender("default", self.provider, self.defaults, self.policy, self.brake),
             ledger=fateful,
             broker=self.broker,
+            observer=self.metrics,
             clock=self.clock,
             random=lambda: 1.0,
             stopping=self.stopping,

@@ -21,7 +21,10 @@ from otpost_worker.decision import Policy
 from otpost_worker.deliver import Brake, Deliverer, Sender
 from otpost_worker.dropped import DroppedReader, foreign_sender, read_drop
 from otpost_worker.envelope import Defaults
+from otpost_worker.health import Readiness, serve_health
 from otpost_worker.ledger.sqlite import SqliteLedger
+from otpost_worker.metrics import Metrics
+from otpost_worker.ports import LedgerUnavailable
 from otpost_worker.providers.cloud_api import CloudApi, CloudApiAccount
 from otpost_worker.providers.http import open_session
 from otpost_worker.worker import InFlight, job_key
@@ -29,10 +32,14 @@ from otpost_worker.worker import InFlight, job_key
 if TYPE_CHECKING:
     import aiohttp
 
+    from otpost_worker.health import Check
+    from otpost_worker.ports import Ledger
     from otpost_worker.settings import SenderSettings, Settings
 
 _SQLITE: Final = "sqlite:///"
 _DROPPED_PREFETCH: Final = 20
+# A confirm takes milliseconds; a broker that restarts is back sooner than it is worth to move jobs elsewhere.
+_PUBLISHING_SLOW_S: Final = 5.0
 
 _log = structlog.get_logger("otpost.app")
 
@@ -43,7 +50,7 @@ async def run_worker(settings: Settings, *, stopping: asyncio.Event, at_once: as
     Returns whether every job in hand came to its end or was handed back.
 
     :raises LedgerUnavailable: the ledger cannot be opened. :raises BrokerUnreachable: the broker refuses us.
-    :raises TopologyDiffers: what is declared there is not what is needed.
+    :raises TopologyDiffers: what is declared there is not what is needed. :raises PortTaken: the health server's.
     """
     name = f"otpost worker {secrets.token_hex(3)}"
     async with AsyncExitStack() as resources:
@@ -55,14 +62,23 @@ async def run_worker(settings: Settings, *, stopping: asyncio.Event, at_once: as
                 timeout_s=settings.http_timeout_s,
             )
         )
+        metrics, readiness = Metrics(settings.senders), Readiness()
+        if settings.http_port is not None:
+            await resources.enter_async_context(
+                serve_health(settings.http_host, settings.http_port, readiness, metrics)
+            )
         url, reconnecting = settings.broker_url.get_secret_value(), Reconnecting(random.random)
-        outbox = await resources.enter_async_context(Outbox(url, name=name, reconnecting=reconnecting))
+        outbox = await resources.enter_async_context(
+            Outbox(url, name=name, reconnecting=reconnecting, observer=metrics)
+        )
         tasks = await resources.enter_async_context(asyncio.TaskGroup())
         in_flight = InFlight(tasks)
+        metrics.watch_in_flight(lambda: len(in_flight))
         deliverer = partial(
             Deliverer,
             ledger=ledger,
             broker=outbox,
+            observer=metrics,
             clock=time.time,
             random=random.random,
             stopping=stopping,
@@ -79,8 +95,10 @@ async def run_worker(settings: Settings, *, stopping: asyncio.Event, at_once: as
                 _dropped(dropped, in_flight),
             ),
             reconnecting=reconnecting,
+            observer=metrics,
             idle=lambda: len(in_flight) == 0,
         )
+        readiness.checks.update(_checks(stopping, intake, outbox, ledger))
         drained = asyncio.Event()
         consuming = tasks.create_task(_consume(intake, stopping=stopping, drained=drained))
         keeping = tasks.create_task(ledger.keep_small())
@@ -96,6 +114,43 @@ async def run_worker(settings: Settings, *, stopping: asyncio.Event, at_once: as
         raise failure
     _log.info("stopped", clean=clean)
     return clean
+
+
+def _checks(stopping: asyncio.Event, intake: Intake, outbox: Outbox, ledger: Ledger) -> dict[str, Check]:
+    """What has to hold before this process can be given work; each tells what is wrong."""
+
+    async def running() -> str | None:
+        return "the worker is stopping" if stopping.is_set() else None
+
+    async def connected() -> str | None:
+        return None if intake.connected.is_set() else "there is no connection to the broker"
+
+    async def consuming() -> str | None:
+        return None if intake.ready.is_set() else "no queue is consumed"
+
+    async def publishing() -> str | None:
+        waited_s = outbox.unconfirmed_for_s
+        if waited_s <= _PUBLISHING_SLOW_S:
+            return None
+        return (
+            f"a message has waited {waited_s:.0f} s for the broker's confirm; "
+            "does the broker block publishers (memory or disk alarm)?"
+        )
+
+    async def recording() -> str | None:
+        try:
+            await ledger.check()
+        except LedgerUnavailable as error:
+            return str(error)
+        return None
+
+    return {
+        "running": running,
+        "broker": connected,
+        "consumers": consuming,
+        "publishing": publishing,
+        "ledger": recording,
+    }
 
 
 async def _either(one: asyncio.Event, other: asyncio.Event) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from otpost_worker.envelope import Step
-    from otpost_worker.ports import Broker, Clock, Ledger, Provider
+    from otpost_worker.ports import Broker, Clock, Ledger, Observer, Provider
 
 T = TypeVar("T")
 Ending = Bury | Expire
@@ -86,6 +86,7 @@ class Deliverer:
         *,
         ledger: Ledger,
         broker: Broker,
+        observer: Observer,
         clock: Clock,
         random: Callable[[], float],
         stopping: asyncio.Event,
@@ -94,6 +95,7 @@ class Deliverer:
         self._sender = sender
         self._ledger = ledger
         self._broker = broker
+        self._observer = observer
         self._clock = clock
         self._random = random
         self._stopping = stopping
@@ -133,13 +135,17 @@ class Deliverer:
                 if step.ends_job:
                     # Who asks under an id that has ended is told the end where it wants to hear of it.
                     envelope = replace(envelope, reply=parcel.envelope.reply)
-                return await self._publish(Recorded(envelope, step), request.job_id)
+                return await self._publish(Recorded(envelope, step), request.job_id, again=True)
             case Lapsed():
                 return await self._lapse(reply, request.job_id)
             case MustEnd():
                 step = self._last_step(reply, parcel, ending)
                 recorded = await self._insist(lambda: self._ledger.conclude(request, step))
-                return recorded is not None and await self._publish(recorded, request.job_id)
+                if recorded is None:
+                    return False
+                if reply.unknown is None and not reply.history.failures:
+                    self._observer.job_begun(self._sender.name)
+                return await self._publish(recorded, request.job_id)
             case Wait(until):
                 await self._broker.delay(parcel.envelope, until - self._clock())
                 return True
@@ -180,6 +186,7 @@ class Deliverer:
         if self._stopping.is_set() or halted or not in_time or lease_left < self._sender.policy.timeout_s:
             await self._insist(lambda: self._ledger.release(claimed.ticket))
             return False
+        self._tell_begun(parcel, claimed.ticket, now)
         outcome = await self._sender.provider.send(self._message(parcel, claimed.ticket))
         await self._conclude_attempt(parcel, claimed, outcome, started_at=now)
         return True
@@ -198,7 +205,7 @@ class Deliverer:
             # Whatever becomes of this job, the others need not try.
             self._sender.brake.halt(now + self._sender.policy.halt_pause_s)
         step = step_of(decision, subject_of(parcel, provider=self._sender.provider.name), now=now)
-        self._tell(claimed.ticket, outcome, decision, duration_s=now - started_at)
+        self._tell_ended(claimed.ticket, outcome, decision, duration_s=now - started_at)
         recorded = await self._record(claimed.ticket, _entry(outcome, decision, step), parcel.envelope)
         if recorded is not None:
             await self._publish(recorded, parcel.job.id)
@@ -235,7 +242,10 @@ class Deliverer:
         subject = subject_of(parcel, provider=self._sender.provider.name, attempt=lapsed.ticket.attempt)
         entry = Entry(_state(decision, unknown=True), Kind.UNKNOWN, step_of(decision, subject, now=now))
         recorded = await self._insist(lambda: self._ledger.lapse(lapsed.ticket, entry))
-        return recorded is not None and await self._publish(recorded, job_id)
+        if recorded is None:
+            return False
+        self._observer.request_lapsed(self._sender.name)
+        return await self._publish(recorded, job_id)
 
     def _last_step(self, end: MustEnd, parcel: Parcel, ending: Ending | None) -> Step:
         now, name = self._clock(), self._sender.provider.name
@@ -257,20 +267,24 @@ class Deliverer:
             recorded = await self._insist(lambda: self._ledger.refuse(request, step))
         if recorded is None:
             recorded = Recorded(envelope, buried_only(error, attempt=envelope.attempt, now=now))
+        else:
+            self._observer.job_begun(self._sender.name)
         await self._publish(recorded, unreadable.job_id)
 
     # Settling
 
-    async def _publish(self, recorded: Recorded, job_id: str | None) -> bool:
+    async def _publish(self, recorded: Recorded, job_id: str | None, *, again: bool = False) -> bool:
         """Publish what follows: its event first, the job's next home last."""
         envelope, step = recorded.envelope, recorded.step
         if step.event is not None:
             await self._broker.publish_event(step.event, envelope)
+            self._observer.result_published(self._sender.name, step.event.status, again=again)
         if step.next is not None:
             copy = replace(envelope, attempt=step.next.attempt, counted=step.next.counted, drops=0)
             await self._broker.delay(copy, step.next.due_at - self._clock())
         if step.letter is not None:
             await self._broker.bury(envelope, step.letter)
+            self._observer.job_buried(self._sender.name, step.letter.reason)
             if step.event is not None and job_id is not None:
                 await self._note_buried(job_id, envelope.run)
         return True
@@ -304,9 +318,24 @@ class Deliverer:
         except TimeoutError:
             return
 
-    def _tell(self, ticket: Ticket, outcome: Outcome, decision: Decision, *, duration_s: float) -> None:
+    # Telling
+
+    def _tell_begun(self, parcel: Parcel, ticket: Ticket, now: float) -> None:
+        asked_at = parcel.job.created_at
+        first = ticket.attempt == 1
+        if first:
+            self._observer.job_begun(self._sender.name)
+        self._observer.request_begun(
+            self._sender.name,
+            waited_s=max(0.0, now - asked_at.timestamp()) if first and asked_at is not None else None,
+            left_s=parcel.deadline - now,
+        )
+
+    def _tell_ended(self, ticket: Ticket, outcome: Outcome, decision: Decision, *, duration_s: float) -> None:
         error = None if isinstance(outcome, Accepted) else outcome.error
         retry = decision.retry if isinstance(decision, Halt) else decision
+        retry_in_s = retry.delay_s if isinstance(retry, RetryIn) else None
+        self._observer.request_ended(self._sender.name, outcome, duration_s=duration_s, retry_in_s=retry_in_s)
         _log.info(
             "attempt.finished",
             job_id=ticket.job_id,
@@ -321,7 +350,7 @@ class Deliverer:
             trace_id=error.provider_trace_id if error else None,
             # Its beginning holds the recipient's number.
             message_id_ends=outcome.provider_message_id[-8:] if isinstance(outcome, Accepted) else None,
-            retry_in_s=round(retry.delay_s, 3) if isinstance(retry, RetryIn) else None,
+            retry_in_s=None if retry_in_s is None else round(retry_in_s, 3),
             duration_ms=round(duration_s * 1000),
         )
 

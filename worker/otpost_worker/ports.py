@@ -148,6 +148,9 @@ class Ledger(Protocol):
     async def note_buried(self, job_id: str, run: int) -> None:
         """Note that the run's dead letter is confirmed, so that it is not published again."""
 
+    async def check(self) -> None:
+        """Find out whether the ledger can be written now, without changing anything."""
+
 
 class Broker(Protocol):
     """Where what follows from a job goes. Each call returns once the broker has confirmed it, however long it takes."""
@@ -163,6 +166,34 @@ class Broker(Protocol):
 
     async def bury(self, envelope: Envelope, letter: Letter) -> None:
         """Leave the job among the dead letters."""
+
+
+class Observer(Protocol):
+    """Hears what happens on the way of a job, to count it. It neither waits nor fails.
+
+    *sender* may be any name that a routing key can hold; *kind* and *reason* are kinds of the contract.
+    """
+
+    def job_begun(self, sender: str) -> None:
+        """A run of a job makes its first request, or ends without one."""
+
+    def request_begun(self, sender: str, *, waited_s: float | None, left_s: float) -> None:
+        """A request leaves: *waited_s* after the user asked (its run's first alone), *left_s* before the deadline."""
+
+    def request_ended(self, sender: str, outcome: Outcome, *, duration_s: float, retry_in_s: float | None) -> None:
+        """A request has its outcome; *retry_in_s* where the job is tried again."""
+
+    def request_lapsed(self, sender: str) -> None:
+        """The worker that made a request did not live to tell its outcome."""
+
+    def result_published(self, sender: str, status: str, *, again: bool) -> None:
+        """A result is confirmed; *again* where it was recorded before and may have been published before."""
+
+    def job_buried(self, sender: str, reason: str) -> None:
+        """A dead letter is confirmed."""
+
+    def reconnected(self, connection: str) -> None:
+        """The connection for ``jobs`` or for ``results`` was lost and is open again."""
 
 
 class Clock(Protocol):

@@ -128,7 +128,13 @@ class Settings(BaseModel):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="The least that is logged.")
     ] = "info"
-    http_port: Annotated[int | None, Field(ge=0, le=65535, description="For health and metrics (reserved).")] = None
+    http_port: Annotated[
+        int | None,
+        Field(ge=0, le=65535, description="Where /healthz, /readyz and /metrics answer; without it nowhere."),
+    ] = None
+    http_host: Annotated[
+        str, Field(min_length=1, description="The address to listen on: 0.0.0.0 for probes from elsewhere.")
+    ] = "127.0.0.1"
     senders: dict[str, SenderSettings] = Field(default_factory=dict)
 
 

@@ -8,6 +8,7 @@ that is lost, and a cancelled request is a code sent twice.
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 from uuid import uuid4
@@ -22,7 +23,7 @@ from otpost.topology import DEAD, HEADER_TRACEPARENT, JOBS, RESULTS, Topology, d
 from otpost_worker.brokers.rabbitmq_messages import job_properties, letter_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
     from types import TracebackType
 
     from aio_pika.abc import AbstractConnection
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from aiormq.abc import DeliveredMessage
 
     from otpost_worker.envelope import Envelope, Event, Letter
+    from otpost_worker.ports import Observer
 
 _CONNECT_TIMEOUT_S: Final = 10.0
 # A broker that has not confirmed by then is stuck or gone: the connection is given up and the message published anew.
@@ -59,13 +61,17 @@ class Reconnecting:
 class Outbox:
     """Implements ``ports.Broker``: every call returns once confirmed, over as many connections as it takes."""
 
-    def __init__(self, url: str, *, name: str, reconnecting: Reconnecting) -> None:
+    def __init__(self, url: str, *, name: str, reconnecting: Reconnecting, observer: Observer) -> None:
         self._url = url
         self._name = name
         self._reconnecting = reconnecting
+        self._observer = observer
         self._opening = asyncio.Lock()
+        self._opened_before = False
         self._connection: AbstractConnection | None = None
         self._publisher: rabbitmq.Publisher | None = None
+        # When each message that is not confirmed yet was first published, the oldest first.
+        self._unconfirmed: dict[object, float] = {}
 
     async def __aenter__(self) -> Self:
         """Nothing is opened yet: the first message opens the connection."""
@@ -78,9 +84,13 @@ class Outbox:
         await self._give_up(self._publisher)
 
     @property
-    def is_open(self) -> bool:
-        """Whether there is a connection now."""
-        return self._publisher is not None and self._publisher.is_open
+    def unconfirmed_for_s(self) -> float:
+        """How long the oldest message has waited for its confirm; 0 where none waits.
+
+        A broker that blocks publishers (memory, disk) tells so to those alone who try; this is what they see.
+        """
+        oldest = next(iter(self._unconfirmed.values()), None)
+        return 0.0 if oldest is None else asyncio.get_running_loop().time() - oldest
 
     async def publish_event(self, event: Event, envelope: Envelope) -> None:
         """See ``ports.Broker``."""
@@ -92,7 +102,8 @@ class Outbox:
             headers=headers,
             correlation_id=reply.correlation_id if reply else None,
         )
-        await self._publish_result(event, told, f"{envelope.sender}.{event.status}")
+        with self._waiting():
+            await self._publish_result(event, told, f"{envelope.sender}.{event.status}")
         if reply is not None:
             await self._try_to_reply(event, told, reply.queue)
 
@@ -139,7 +150,18 @@ class Outbox:
     ) -> None:
         # An id of its own for each copy: the library tells returned messages apart by nothing else.
         told = job_properties(envelope, uuid4().hex, more)
-        await self._publish(envelope.body, told, exchange=exchange, key=key)
+        with self._waiting():
+            await self._publish(envelope.body, told, exchange=exchange, key=key)
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Remember since when a message waits for its confirm."""
+        message = object()
+        self._unconfirmed[message] = asyncio.get_running_loop().time()
+        try:
+            yield
+        finally:
+            del self._unconfirmed[message]
 
     async def _publish(self, body: bytes, told: spec.Basic.Properties, *, exchange: str, key: str) -> None:
         failures = 0
@@ -204,6 +226,10 @@ class Outbox:
                     _log.warning("broker.unreachable", error=str(error))
                     await asyncio.sleep(self._reconnecting.pause_s(failures))
                     failures += 1
+                else:
+                    if self._opened_before:
+                        self._observer.reconnected("results")
+                    self._opened_before = True
 
     async def _give_up(self, publisher: rabbitmq.Publisher | None) -> None:
         """Close the connection that *publisher* belongs to, unless somebody has opened another one already."""
@@ -264,6 +290,7 @@ class Intake:
         topology: Topology,
         subscriptions: tuple[Subscription, ...],
         reconnecting: Reconnecting,
+        observer: Observer,
         idle: Callable[[], bool],
         check_every_s: float = 15.0,
     ) -> None:
@@ -272,11 +299,13 @@ class Intake:
         self._topology = topology
         self._subscriptions = subscriptions
         self._reconnecting = reconnecting
+        self._observer = observer
         self._idle = idle
         self._check_every_s = check_every_s
         self._was_ready = False
         self._delivered = 0
-        # *ready*: consuming now. *quiet*: nothing more will be delivered, ever.
+        # *connected*: there is a connection. *ready*: consuming now. *quiet*: nothing more will be delivered, ever.
+        self.connected = asyncio.Event()
         self.ready = asyncio.Event()
         self.quiet = asyncio.Event()
 
@@ -304,6 +333,7 @@ class Intake:
                 _log.warning("broker.unreachable", error=str(error), retry_in_s=round(pause_s, 2))
                 await _first(stopping.wait(), asyncio.sleep(pause_s))
                 continue
+            self.connected.set()
             try:
                 await self._consume(connection, stopping=stopping, drained=drained)
             except (ConnectionLost, rabbitmq.QueueRefused) as error:
@@ -313,6 +343,7 @@ class Intake:
                 failures += 1
             finally:
                 self.ready.clear()
+                self.connected.clear()
                 await rabbitmq.close_quietly(connection)
 
     async def _consume(
@@ -320,6 +351,8 @@ class Intake:
     ) -> None:
         await declaring.declare(connection, self._topology)
         consumers = [await self._subscribe(connection, subscription) for subscription in self._subscriptions]
+        if self._was_ready:
+            self._observer.reconnected("jobs")
         self._was_ready = True
         self.ready.set()
         _log.info("consuming", queues=[consumer.queue for consumer in consumers])

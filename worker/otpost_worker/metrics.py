@@ -1,0 +1,161 @@
+"""Metrics in Prometheus's form. No label holds a number, a job's id or a message's id."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+import otpost
+from otpost.result import Status
+from otpost_worker.outcome import Accepted, Unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from otpost_worker.outcome import Outcome
+
+# Whatever was once written into a routing key is no label: there would be one for each typing error.
+OTHER: Final = "other"
+_NONE: Final = ""
+# An answer can name any number as its error's code; so many different ones are worth a line each.
+_MAX_CODES: Final = 100
+_MAX_CODE: Final = 9_999_999
+_REQUEST_BUCKETS_S: Final = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+_WAIT_BUCKETS_S: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
+_LEFT_BUCKETS_S: Final = (5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 1800.0, 5400.0)
+_RETRY_BUCKETS_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 60.0, 120.0, 300.0, 900.0)
+_ENDS: Final = (Status.ACCEPTED, Status.FAILED, Status.EXPIRED, Status.RETRYING)
+
+
+class Metrics:
+    """Implements ``ports.Observer`` by counting; *senders* are those that are labels of their own.
+
+    One process has one of these; *registry* is what a scrape reads.
+    """
+
+    def __init__(self, senders: Iterable[str]) -> None:
+        # Prometheus itself does not read the times at which counters were made.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
+        self.registry = CollectorRegistry()
+        self._senders = frozenset(senders)
+        self._codes: set[int] = set()
+        ProcessCollector(registry=self.registry)
+        Info("otpost_build", "What runs here.", registry=self.registry).info(
+            {"version": otpost.__version__, "python": platform.python_version()}
+        )
+        self._jobs = self._counter("jobs_received", "Jobs, each counted once a run however often it is delivered.")
+        self._attempts = self._counter(
+            "send_attempts", "Requests that have an outcome, by the kind and the provider's code of a failure.",
+            "outcome", "kind", "code",
+        )  # fmt: skip
+        self._results = self._counter("results", "Results that the broker confirmed, each counted once.", "status")
+        self._repeated = self._counter("results_repeated", "Recorded results that were published once more.", "status")
+        self._letters = self._counter("dead_letters", "Dead letters that the broker confirmed.", "reason")
+        self._unknown = self._counter(
+            "unknown_outcomes", "Requests of which nobody can tell whether the provider took them."
+        )
+        self._duration = self._histogram("send_duration", "How long a request took.", _REQUEST_BUCKETS_S, "outcome")
+        self._waited = self._histogram("queue_wait", "From the job's creation to its first request.", _WAIT_BUCKETS_S)
+        self._left = self._histogram(
+            "deadline_remaining", "What was left to the deadline when a request left.", _LEFT_BUCKETS_S
+        )
+        self._retry = self._histogram(
+            "retry_delay", "How long a failed job waits for its retry.", _RETRY_BUCKETS_S, "kind"
+        )
+        self._reconnects = Counter(
+            "otpost_reconnects", "Connections to the broker that were lost and opened again.", ["connection"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._in_flight = Gauge("otpost_inflight", "Jobs in hand now.", registry=self.registry)
+        self._ready = Gauge("otpost_ready", "Whether /readyz says yes: 1 or 0.", registry=self.registry)
+        for sender in self._senders:
+            self._begin_at_zero(sender)
+
+    def _counter(self, name: str, what: str, *labels: str) -> Counter:
+        return Counter(f"otpost_{name}", what, ["sender", *labels], registry=self.registry)
+
+    def _histogram(self, name: str, what: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"otpost_{name}_seconds", what, ["sender", *labels], buckets=buckets, registry=self.registry)
+
+    def _begin_at_zero(self, sender: str) -> None:
+        """Show what has not happened yet: an alert on an increase misses a counter's first appearance."""
+        self._jobs.labels(sender)
+        self._attempts.labels(sender, "accepted", _NONE, _NONE)
+        self._unknown.labels(sender)
+        for status in _ENDS:
+            self._results.labels(sender, status.value)
+        for connection in ("jobs", "results"):
+            self._reconnects.labels(connection)
+
+    # What a scrape asks for
+
+    def watch_in_flight(self, count: Callable[[], int]) -> None:
+        """Read the number of jobs in hand from *count* at each scrape."""
+        self._in_flight.set_function(count)
+
+    def set_ready(self, *, ready: bool) -> None:
+        """Note what readiness said last."""
+        self._ready.set(ready)
+
+    # The port
+
+    def job_begun(self, sender: str) -> None:
+        """See ``ports.Observer``."""
+        self._jobs.labels(self._sender(sender)).inc()
+
+    def request_begun(self, sender: str, *, waited_s: float | None, left_s: float) -> None:
+        """See ``ports.Observer``."""
+        if waited_s is not None:
+            self._waited.labels(self._sender(sender)).observe(waited_s)
+        self._left.labels(self._sender(sender)).observe(left_s)
+
+    def request_ended(self, sender: str, outcome: Outcome, *, duration_s: float, retry_in_s: float | None) -> None:
+        """See ``ports.Observer``."""
+        sender, word = self._sender(sender), type(outcome).__name__.lower()
+        error = None if isinstance(outcome, Accepted) else outcome.error
+        kind = error.kind.value if error else _NONE
+        self._attempts.labels(sender, word, kind, self._code(error.code if error else None)).inc()
+        self._duration.labels(sender, word).observe(duration_s)
+        if isinstance(outcome, Unknown):
+            self._unknown.labels(sender).inc()
+        if retry_in_s is not None:
+            self._retry.labels(sender, kind).observe(retry_in_s)
+
+    def request_lapsed(self, sender: str) -> None:
+        """See ``ports.Observer``."""
+        self._unknown.labels(self._sender(sender)).inc()
+
+    def result_published(self, sender: str, status: str, *, again: bool) -> None:
+        """See ``ports.Observer``."""
+        (self._repeated if again else self._results).labels(self._sender(sender), status).inc()
+
+    def job_buried(self, sender: str, reason: str) -> None:
+        """See ``ports.Observer``."""
+        self._letters.labels(self._sender(sender), reason).inc()
+
+    def reconnected(self, connection: str) -> None:
+        """See ``ports.Observer``."""
+        self._reconnects.labels(connection).inc()
+
+    def _sender(self, name: str) -> str:
+        return name if name in self._senders else OTHER
+
+    def _code(self, code: int | None) -> str:
+        if code is None:
+            return _NONE
+        if code not in self._codes:
+            # What is longer is no error's code, and might be somebody's number.
+            if abs(code) > _MAX_CODE or len(self._codes) >= _MAX_CODES:
+                return OTHER
+            self._codes.add(code)
+        return str(code)
