@@ -106,6 +106,25 @@ def judge(planned: Sequence[Planned], seen: Seen, *, left: Mapping[str, int], lo
     ]
 
 
+def add_up(seen: Seen, counters: Mapping[str, int]) -> Promise:
+    """Hold the workers' own *counters* against what the witnesses saw: whoever watches promises has only them."""
+    ends = Counter(str(result.status) for result in seen.results if result.ends_job)
+    wanted = {f"otpost_results_total{{{status}}}": ends[status] for status in ("accepted", "failed", "expired")} | {
+        "otpost_jobs_received_total": ends.total(),
+        "otpost_send_attempts_total": len(seen.requests),
+    }
+    broken = [
+        f"{name} is {counters[name]} where {number} were seen"
+        for name, number in wanted.items()
+        if counters[name] != number
+    ]
+    found = (
+        f"{ends['accepted']} accepted + {ends['failed']} failed + {ends['expired']} expired = "
+        f"{ends.total()} jobs; {len(seen.requests)} attempts = requests"
+    )
+    return Promise("metrics add up", found, tuple(broken))
+
+
 def _nothing_lost(planned: Sequence[Planned], seen: Seen, left: Mapping[str, int]) -> Promise:
     ends = Counter((result.job_id, result.run) for result in seen.results if result.ends_job)
     nameless = ends.pop((None, 1), 0)

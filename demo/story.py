@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final
 import aio_pika
 
 from cases import REPLAYED, RULES, Form, Names, plan
-from comparing import Seen, compare, count, judge
+from comparing import Seen, add_up, compare, count, judge
 from otpost import Producer, rabbitmq
 from otpost.topology import JOBS
 from processes import START_TIMEOUT_S, Children, DemoFailed
-from witnesses import Broker, Journal, Results, dead_letters
+from witnesses import Broker, Journal, Results, dead_letters, scrape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -104,6 +104,7 @@ def _settings(url: str, folder: Path, names: Names) -> dict[str, str]:
         "OTPOST_LANGUAGE": "en_US",
         "OTPOST_LOG_FORMAT": "json",
         "OTPOST_SHUTDOWN_GRACE_S": "10",
+        "OTPOST_HTTP_PORT": "0",
     }
 
 
@@ -216,13 +217,15 @@ async def _replay(stage: Stage) -> tuple[bool, Seen]:
 async def _judge(stage: Stage, planned: Sequence[Planned], seen: Seen) -> bool:
     """Stop the workers, look once more, and hold the promises against everything."""
     show = stage.show
-    show.step("Four promises, held against all that was seen")
+    show.step("Four promises and the workers' metrics, held against all that was seen")
+    worker_logs = [stage.logs / f"{worker}.log" for worker in _WORKERS]
     with show.busy("  stopping the workers"):
+        counters = await scrape(worker_logs)
         statuses = await stage.children.stop(*_WORKERS)
         left = await stage.broker.left()
         final = Seen(await stage.journal.requests(), stage.results.seen(), seen.letters)
-    logs = "".join((stage.logs / f"{worker}.log").read_text(encoding="utf-8") for worker in _WORKERS)
-    promises = judge(planned, final, left=left, logs=logs)
+    logs = "".join(log.read_text(encoding="utf-8") for log in worker_logs)
+    promises = [*judge(planned, final, left=left, logs=logs), add_up(final, counters)]
     show.promises(promises)
     for worker, status in statuses.items():
         if status != 0:

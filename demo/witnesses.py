@@ -1,20 +1,23 @@
-"""The three witnesses: the simulator's journal, the results stream, the dead letters. And the queues themselves."""
+"""The witnesses: the simulator's journal, the results, the dead letters, the metrics; and the queues themselves."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import aiohttp
 import orjson
+from prometheus_client.parser import text_string_to_metric_families
 
 from otpost import OtpResult, Producer, declaring, rabbitmq
 from otpost.topology import DEAD, RESULTS, job_queue, topology
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
     from types import TracebackType
 
     from aio_pika.abc import AbstractConnection
@@ -129,6 +132,30 @@ async def dead_letters(children: Children, names: Names, *, wanted: int) -> list
         letters = [letter for letter in map(orjson.loads, printed.splitlines()) if names.owns_sender(letter["sender"])]
         if len(letters) >= wanted or loop.time() > deadline:
             return letters
+
+
+async def scrape(logs: Iterable[Path]) -> Counter[str]:
+    """Sum the counters of the workers with these logs by name, results also as ``<name>{<status>}``."""
+    sums: Counter[str] = Counter()
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S)) as session:
+        for log in logs:
+            async with session.get(f"{_health_url(log)}/metrics") as answer:
+                answer.raise_for_status()
+                page = await answer.text()
+            for family in text_string_to_metric_families(page):
+                for sample in family.samples:
+                    if family.type == "counter":
+                        sums[sample.name] += int(sample.value)
+                        sums[f"{sample.name}{{{sample.labels.get('status', '')}}}"] += int(sample.value)
+    return sums
+
+
+def _health_url(log: Path) -> str:
+    """Find where a worker answers that took a free port: its log says so."""
+    for line in map(orjson.loads, log.read_bytes().splitlines()):
+        if line["event"] == "health.listening":
+            return f"http://{line['host']}:{line['port']}"
+    raise AssertionError(f"{log} does not tell of a health server")
 
 
 class Broker:

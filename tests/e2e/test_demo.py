@@ -49,6 +49,7 @@ ROWS = (
     "✓ nothing lost 434 jobs, each with exactly one end; no queue holds any more",
     "✓ nothing late 493 requests, none after its deadline, none before its not_before",
     "✓ nothing twice 15 codes went out again, once each: their answers were lost",
+    "✓ metrics add up 374 accepted + 45 failed + 16 expired = 435 jobs; 493 attempts = requests",
 )
 # The demo with one case, of which it expects one request more than there will be.
 WRONG = f"""

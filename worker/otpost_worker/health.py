@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -78,7 +79,7 @@ async def serve_health(host: str, port: int, readiness: Readiness, metrics: Metr
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
             raise PortTaken(
-                f"cannot listen on {host} port {port}: {error.strerror or error}; "
+                f"cannot listen on {host} port {port}: {_reason(error)}; "
                 "choose another OTPOST_HTTP_PORT (0 takes a free one) or OTPOST_HTTP_HOST"
             ) from error
         bound = runner.addresses[0][1]
@@ -86,6 +87,13 @@ async def serve_health(host: str, port: int, readiness: Readiness, metrics: Metr
         yield bound
     finally:
         await runner.cleanup()
+
+
+def _reason(error: OSError) -> str:
+    """Name the cause without asyncio's own words, which repeat the address."""
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return str(error.strerror or error)
 
 
 class _Pages:
