@@ -43,7 +43,7 @@ class Probe:
 
     async def until(self, is_so: Callable[[int, dict[str, str]], bool]) -> dict[str, str]:
         """Ask again until readiness is as it should be, and return its checks."""
-        status, body = 0, {}
+        status, body = 0, dict[str, Any]()
         try:
             async with asyncio.timeout(PATIENCE_S):
                 while True:
