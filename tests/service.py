@@ -116,6 +116,14 @@ class Tap:
         await self._wait(lambda: len(fitting()) >= nth, f"message {nth} with {fields}", timeout_s)
         return fitting()[nth - 1]
 
+    async def wait_for_ends(self, job_ids: set[str], timeout_s: float = PATIENCE_S) -> None:
+        """Wait until each of these jobs has an end."""
+
+        def ended() -> set[str]:
+            return {one.body["job_id"] for one in self.seen if one.body["status"] in ("accepted", "failed", "expired")}
+
+        await self._wait(lambda: job_ids <= ended(), f"the ends of {sorted(job_ids)}", timeout_s)
+
     async def _wait(self, is_so: Any, what: str, timeout_s: float) -> None:  # noqa: ANN401 - a predicate
         try:
             async with asyncio.timeout(timeout_s), self._news:
