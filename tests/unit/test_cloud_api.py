@@ -249,6 +249,20 @@ def test_odd_shapes_of_errors_are_judged_all_the_same(
 
 
 @pytest.mark.parametrize(
+    ("status", "body", "listed"),
+    [
+        pytest.param(400, error(code=131009), True, id="known code"),
+        pytest.param(400, error(code=100, error_subcode=33), True, id="known by its subcode"),
+        pytest.param(503, b"", True, id="no code at all"),
+        pytest.param(400, error(code=999999), False, id="unknown code, HTTP 400"),
+        pytest.param(500, error(code=999999), False, id="unknown code, HTTP 500"),
+    ],
+)
+def test_a_code_that_the_table_does_not_know_is_marked(status: int, body: bytes | dict[str, Any], listed: bool) -> None:  # noqa: FBT001 - a case
+    assert refused(status, body).listed is listed
+
+
+@pytest.mark.parametrize(
     ("data", "detail"),
     [
         ({"details": "why"}, "why"),

@@ -150,6 +150,16 @@ def test_a_provider_that_makes_codes_up_gets_a_hundred_labels_and_no_more() -> N
     )
 
 
+def test_codes_that_the_table_does_not_know_are_counted_apart() -> None:
+    metrics = Metrics(["default"])
+    unlisted = Refused(Error(Kind.BAD_REQUEST, code=138000), listed=False)
+    metrics.request_ended("default", unlisted, duration_s=0.1, retry_in_s=None)
+    metrics.request_ended("default", refused(131009), duration_s=0.1, retry_in_s=None)
+    assert [line for line in scrape(metrics) if line.startswith("otpost_unlisted_codes_total{")] == [
+        'otpost_unlisted_codes_total{code="138000",sender="default"} 1.0'
+    ]
+
+
 def test_jobs_in_hand_are_read_when_they_are_asked_for() -> None:
     metrics = Metrics([])
     hand = ["job-1", "job-2"]

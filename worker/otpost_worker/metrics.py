@@ -17,7 +17,7 @@ from prometheus_client import (
 
 import otpost
 from otpost.result import Status
-from otpost_worker.outcome import Accepted, Unknown
+from otpost_worker.outcome import Accepted, Refused, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -64,6 +64,7 @@ class Metrics:
         self._unknown = self._counter(
             "unknown_outcomes", "Requests of which nobody can tell whether the provider took them."
         )
+        self._unlisted = self._counter("unlisted_codes", "Error codes that the provider's table does not know.", "code")
         self._duration = self._histogram("send_duration", "How long a request took.", _REQUEST_BUCKETS_S, "outcome")
         self._waited = self._histogram("queue_wait", "From the job's creation to its first request.", _WAIT_BUCKETS_S)
         self._left = self._histogram(
@@ -126,6 +127,8 @@ class Metrics:
         kind = error.kind.value if error else _NONE
         self._attempts.labels(sender, word, kind, self._code(error.code if error else None)).inc()
         self._duration.labels(sender, word).observe(duration_s)
+        if isinstance(outcome, Refused) and not outcome.listed:
+            self._unlisted.labels(sender, self._code(outcome.error.code)).inc()
         if isinstance(outcome, Unknown):
             self._unknown.labels(sender).inc()
         if retry_in_s is not None:

@@ -85,6 +85,7 @@ def outcome_of(reply: Reply, message: Message, *, now: float) -> Outcome:
         ),
         not_before_s=max(asked_s or 0.0, rule.min_wait_s or 0.0) or None,
         max_retries=rule.max_retries,
+        listed=rule.listed,
     )
 
 

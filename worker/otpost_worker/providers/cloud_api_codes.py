@@ -17,11 +17,15 @@ DEFAULT_API_VERSION: Final = "v25.0"
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a code means: its kind, how often at most it is retried, and the shortest wait that makes sense."""
+    """What a code means: its kind, how often at most it is retried, and the shortest wait that makes sense.
+
+    *listed*: somebody has thought about this code; a rule for any other is a guess.
+    """
 
     kind: Kind
     max_retries: int | None = None
     min_wait_s: float | None = None
+    listed: bool = True
 
 
 _HALTED: Final = Rule(Kind.SENDER_HALTED)
@@ -142,8 +146,8 @@ def rule_of(code: int, subcode: int | None, *, status: int, transient: bool) -> 
     if known is not None:
         return known
     if transient or status >= 500 or status == 429:
-        return Rule(Kind.UNAVAILABLE, max_retries=_UNKNOWN_CODE_RETRIES)
-    return _BAD_REQUEST
+        return Rule(Kind.UNAVAILABLE, max_retries=_UNKNOWN_CODE_RETRIES, listed=False)
+    return Rule(Kind.BAD_REQUEST, listed=False)
 
 
 def rule_of_status(status: int, *, transient: bool = False) -> Rule:

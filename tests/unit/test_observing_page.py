@@ -1,0 +1,42 @@
+"""The page for operators names every metric and every log event that there is, and none that there is not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from otpost_worker.metrics import Metrics
+from otpost_worker.outcome import Error, Kind, Refused
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "observing.md").read_text(encoding="utf-8")
+
+
+def listed(heading: str) -> set[str]:
+    """The names in code style in the first column of the table below `heading`."""
+    part = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in part.splitlines() if line.startswith("| `")]
+    return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+
+
+def test_every_metric_is_on_the_page() -> None:
+    metrics = Metrics(["default"])
+    metrics.request_ended("default", Refused(Error(Kind.UNAVAILABLE)), duration_s=0.1, retry_in_s=1.0)
+    suffixes = {"counter": "_total", "info": "_info"}
+    ours = {
+        family.name + suffixes.get(family.type, "")
+        for family in metrics.registry.collect()
+        if family.name.startswith("otpost_")
+    }
+    assert listed("Metrics") == ours
+
+
+def test_every_log_event_is_on_the_page() -> None:
+    source = "\n".join(
+        path.read_text(encoding="utf-8")
+        for path in (ROOT / "worker" / "otpost_worker").rglob("*.py")
+        if "simulator" not in path.parts
+    )
+    events = set(re.findall(r'_log\.(?:debug|info|warning|error)\(\s*"([^"]+)"', source))
+    assert len(events) >= 15
+    assert listed("Logs") == events
