@@ -12,7 +12,7 @@ PARALLEL ?= -n 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test test-long lint format demo broker bench lock clean
+.PHONY: help setup test test-long lint format docs demo broker bench lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -51,6 +51,9 @@ demo: $(if $(OTPOST_BROKER_URL),,broker) setup ## see it work on this machine: b
 
 bench: broker setup ## measure it
 	@$(PYTHON_IN_VENV) bench/throughput.py $(ARGS)
+
+docs: setup ## write docs/settings.md from the settings
+	@$(PYTHON_IN_VENV) tools/settings_reference.py
 
 lock: ## pin all requirements with their hashes; UPGRADE=1 takes the newest versions
 	@sh tools/lock.sh $(VENV)

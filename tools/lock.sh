@@ -1,5 +1,5 @@
 #!/bin/sh
-# Writes requirements/runtime.txt and requirements/dev.txt: every version pinned, every file hashed,
+# Writes requirements/runtime.txt, dev.txt and build.txt: every version pinned, every file hashed,
 # for Python 3.11 and newer on every platform. UPGRADE=1 takes the newest versions.
 #   UV=... names the `uv` to use; otherwise the one of the virtual environment $1 or of the PATH is.
 set -eu
@@ -20,13 +20,14 @@ find_uv() {
 # No index may be named in the result: whoever installs has their own.
 compile() {
     "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-        --no-emit-index-url --no-emit-find-links ${UPGRADE:+--upgrade} pyproject.toml --extra worker "$@"
+        --no-emit-index-url --no-emit-find-links ${UPGRADE:+--upgrade} "$@"
 }
 
 uv=$(find_uv)
-compile --output-file requirements/runtime.txt
-compile --group dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
-if grep -nE '[a-z+]+://|^-' requirements/runtime.txt requirements/dev.txt; then
+compile pyproject.toml --extra worker --output-file requirements/runtime.txt
+compile pyproject.toml --extra worker --group dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
+compile --group build --constraint requirements/dev.txt --output-file requirements/build.txt
+if grep -nE '[a-z+]+://|^-' requirements/*.txt; then
     printf '%s\n' "requirements/ must name neither an index nor an address; see the lines above" >&2
     exit 1
 fi

@@ -154,6 +154,9 @@ def _visible(name: str, value: object) -> object:
 
 
 @click.command()
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="0.0.0.0 for workers elsewhere; it shows codes to anybody."
+)
 @click.option("--port", type=click.IntRange(0, 65535), default=8088, show_default=True, help="0 takes a free one.")
 @click.option(
     "--rate",
@@ -163,7 +166,7 @@ def _visible(name: str, value: object) -> object:
     help="Messages a second of a number; 0 for no limit.",
 )
 @click.option("--pair/--no-pair", default=True, show_default=True, help="Meta's limit for each recipient.")
-def simulator(port: int, rate: float, pair: bool) -> int:
+def simulator(host: str, port: int, rate: float, pair: bool) -> int:
     """Be the Cloud API on this machine: no account, no phone, nothing leaves it.
 
     Point a worker at it with OTPOST_API_BASE. Which recipients answer with which error stands in
@@ -172,7 +175,7 @@ def simulator(port: int, rate: float, pair: bool) -> int:
     from otpost_worker.simulator import SimulatorOptions  # noqa: PLC0415 - as in _work
 
     configure_logging(log_format="console", level="warning")
-    options = SimulatorOptions(port=port, rate=rate, pair=pair)
+    options = SimulatorOptions(host=host, port=port, rate=rate, pair=pair)
     return run_async(_simulate(options, click.echo))
 
 

@@ -1,0 +1,125 @@
+"""Makes RabbitMQ's users for docker-compose.yml, each with a random password and with the permissions that it needs.
+
+Run once, by the service `credentials`: `python broker_users.py /run/otpost`. The passwords never stand in a file of the
+repository, in an environment variable or on a command line. It needs nothing but Python's own library, and leaves alone
+what is there already. In the folder are then
+
+- `rabbitmq.conf` and `definitions.json`, which RabbitMQ reads at each start: users, permissions, hashes of the passwords;
+- `worker.url`, `producer.url`, `operator.url`: what `OTPOST_BROKER_URL_FILE` names, readable by its owner only;
+- `simulator.token`: an access token for the simulator, which takes any.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import secrets
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Role:
+    """A RabbitMQ user's permissions: regular expressions of the names that it may configure, write and read."""
+
+    configure: str
+    write: str
+    read: str
+    tags: tuple[str, ...] = ()
+
+
+# docs/deployment.md explains each.
+ROLES = {
+    "producer": Role(
+        configure=r"^reply\.otpost\.",
+        write=r"^otpost\.jobs(\.|$)",
+        read=r"^(otpost\.results$|reply\.otpost\.)",
+    ),
+    "worker": Role(
+        configure=r"^otpost\.",
+        write=r"^(otpost\.|amq\.default$)",
+        read=r"^otpost\.",
+    ),
+    "operator": Role(
+        configure=r"^(otpost|reply\.otpost)\.",
+        write=r"^(otpost\.|amq\.default$)",
+        read=r"^(otpost|reply\.otpost)\.",
+        tags=("monitoring",),
+    ),
+}
+
+
+def password_hash(password: str, salt: bytes) -> str:
+    """Hash a password as RabbitMQ stores it; *salt* is 4 bytes."""
+    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
+
+
+def definitions(hashes: dict[str, str], vhost: str) -> dict[str, object]:
+    """Describe the roles' users on *vhost*, as RabbitMQ imports them; *hashes* by role."""
+    return {
+        "vhosts": [{"name": vhost}],
+        "users": [
+            {
+                "name": name,
+                "password_hash": hashes[name],
+                "hashing_algorithm": "rabbit_password_hashing_sha256",
+                "tags": list(role.tags),
+            }
+            for name, role in ROLES.items()
+        ],
+        "permissions": [
+            {"user": name, "vhost": vhost, "configure": role.configure, "write": role.write, "read": role.read}
+            for name, role in ROLES.items()
+        ],
+    }
+
+
+def write(path: Path, text: str, mode: int) -> None:
+    """Write the file as a whole or not at all; nobody can read it before its mode is set."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.unlink(missing_ok=True)
+    with os.fdopen(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+        file.write(text)
+    unfinished.chmod(mode)
+    unfinished.rename(path)
+
+
+def make(folder: Path, host: str) -> bool:
+    """Write all files for a broker at *host*; False where they are there already."""
+    last = folder / "rabbitmq.conf"
+    if last.exists():
+        return False
+    passwords = {name: secrets.token_urlsafe(24) for name in ROLES}
+    for name, password in passwords.items():
+        write(folder / f"{name}.url", f"amqp://{name}:{password}@{host}:5672/\n", 0o400)
+    write(folder / "simulator.token", f"simulator-{secrets.token_urlsafe(24)}\n", 0o400)
+    hashes = {name: password_hash(password, secrets.token_bytes(4)) for name, password in passwords.items()}
+    # RabbitMQ is another user, but of our group.
+    write(folder / "definitions.json", json.dumps(definitions(hashes, "/"), indent=2) + "\n", 0o440)
+    write(last, f"load_definitions = {folder}/definitions.json\n", 0o440)
+    return True
+
+
+def main(arguments: list[str]) -> int:
+    """Make the files in the folder that is named."""
+    if len(arguments) != 1:
+        sys.stderr.write("usage: broker_users.py FOLDER\n")
+        return 2
+    folder = Path(arguments[0])
+    try:
+        made = make(folder, "rabbitmq")
+    except OSError as error:
+        sys.stderr.write(
+            f"broker_users.py: {folder} cannot be written: {error.strerror}; mount a volume there that belongs to "
+            f"user {os.getuid()}\n"
+        )
+        return 1
+    sys.stdout.write(f"users of RabbitMQ: {'made' if made else 'there already'}, in {folder}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
