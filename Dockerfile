@@ -1,8 +1,8 @@
 # The image of the worker, and of every other otpost command: `docker build -t otpost .`
 #
-# Why 3.13: the newest Python that the project names as its own, with a year of bug fixes behind it. Why slim: all
-# requirements have wheels for glibc, so that nothing is compiled. Tagged by minor version and by Debian's name, so that a
-# rebuild brings security fixes and nothing else; who wants the very same bytes again pins a digest instead.
+# Why 3.13: the newest Python that pyproject.toml names. Why slim and not alpine: all requirements have wheels for glibc,
+# on x86-64 and ARM, so that nothing is compiled. Tagged by minor version and by Debian's name, so that a rebuild brings
+# security fixes and nothing else; who wants the very same bytes again pins a digest instead.
 ARG BASE=python:3.13-slim-trixie
 
 
