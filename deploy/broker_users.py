@@ -4,7 +4,7 @@ Run once, by the service `credentials`: `python broker_users.py /run/otpost`. Th
 repository, in an environment variable or on a command line. It needs nothing but Python's own library, and leaves alone
 what is there already. In the folder are then
 
-- `rabbitmq.conf` and `definitions.json`, which RabbitMQ reads at each start: users, permissions, hashes of the passwords;
+- `rabbitmq.conf` and `definitions.json`, which RabbitMQ reads at each start: users, permissions, passwords' hashes;
 - `worker.url`, `producer.url`, `operator.url`: what `OTPOST_BROKER_URL_FILE` names, readable by its owner only;
 - `simulator.token`: an access token for the simulator, which takes any.
 """

@@ -8,7 +8,6 @@ import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import SecretStr
 
 from otpost_worker.settings import PREFIX, SECRETS, SenderSettings, Settings
@@ -21,14 +20,15 @@ if TYPE_CHECKING:
 DOCUMENT: Final = Path(__file__).parent.parent / "docs" / "settings.md"
 # It holds the senders' tables and is a field for that reason only; the environment names a file in its place.
 _TABLES: Final = "senders"
+_LIMITS: Final = {"ge": "from", "gt": "more than", "le": "up to", "lt": "less than"}
 
 _INTRODUCTION: Final = """\
 # Settings
 
 <!-- Written by `make docs` from worker/otpost_worker/settings.py: change it there. -->
 
-Every setting is an environment variable. `otpost config` prints those in force, secrets hidden, and `otpost config --strict`
-fails on a name that is no setting. An empty variable counts as one that is not set.
+Every setting is an environment variable. `otpost config` prints those in force, secrets hidden, and
+`otpost config --strict` fails on a name that is no setting. An empty variable counts as one that is not set.
 
 A *secret* can come from a file: the same name with `_FILE` names it, and white space around its text does not count.
 """
@@ -43,8 +43,8 @@ _SEVERAL: Final = """
 ### Several senders
 
 `OTPOST_SENDERS_FILE` names a TOML file with one table for each sender, and excludes `{required}`.
-In the file the names are those of the last column; a secret's file is `<name>_file`. What the environment says of the others
-holds for each sender whose table does not say otherwise.
+In the file the names are those of the last column; a secret's file is `<name>_file`. What the environment says of the
+others holds for each sender whose table does not say otherwise.
 
 ```toml
 {tables}
@@ -120,27 +120,18 @@ def _allowed(name: str, field: FieldInfo) -> str:
 
 
 def _kind(field: FieldInfo) -> Any:  # noqa: ANN401 - a type, or what typing has in place of one
-    annotation = field.annotation
+    annotation: object = field.annotation
     if isinstance(annotation, types.UnionType):  # X | None
         return next(one for one in annotation.__args__ if one is not types.NoneType)
     return annotation
 
 
 def _bound(constraint: object) -> str:
-    match constraint:
-        case Ge(ge=bound):
-            return f"from {bound}"
-        case Gt(gt=bound):
-            return f"more than {bound}"
-        case Le(le=bound):
-            return f"up to {bound}"
-        case Lt(lt=bound):
-            return f"less than {bound}"
-        case MinLen(min_length=1):
-            return "not empty"
-        case _:
-            # A pattern: the description says it in words.
-            return ""
+    """A limit in words; none for a pattern, which the description says in words."""
+    if getattr(constraint, "min_length", None) == 1:
+        return "not empty"
+    found = (f"{word} {getattr(constraint, name)}" for name, word in _LIMITS.items() if hasattr(constraint, name))
+    return next(found, "")
 
 
 def _toml(sender: str, fields: dict[str, FieldInfo]) -> str:

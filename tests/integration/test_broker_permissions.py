@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 import aio_pika
 import pytest
 from aiormq.exceptions import ChannelAccessRefused
-from broker_users import ROLES, definitions, password_hash
 
+from broker_users import ROLES, definitions, password_hash
 from command import otpost
 from otpost import OtpJob, Producer
 from otpost.errors import UnknownSender

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-import broker_users
 import pytest
+
+import broker_users
 from broker_users import ROLES, definitions, make, password_hash
 
 DOCUMENT: Final = Path(__file__).parent.parent.parent / "docs" / "deployment.md"

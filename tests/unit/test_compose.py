@@ -1,4 +1,4 @@
-"""docker-compose.yml: valid by the Compose Specification, without a secret, with as few rights as each service needs."""
+"""docker-compose.yml: valid by the Compose Specification, without a secret, with few rights for each service."""
 
 from __future__ import annotations
 

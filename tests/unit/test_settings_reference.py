@@ -30,8 +30,8 @@ def test_it_names_every_setting_and_nothing_that_is_none() -> None:
 
 
 def test_a_row_tells_default_range_and_meaning() -> None:
-    row = "| `OTPOST_CONCURRENCY` | `100` | a whole number, from 1, up to 2000 | Jobs in hand at once, for each sender. |"
-    assert row in TEXT.splitlines()
+    number = "| `OTPOST_MAX_ATTEMPTS` | `8` | a whole number, from 1, up to 100 | Attempts of a job that count. |"
+    assert number in TEXT.splitlines()
     choice = "| `OTPOST_UNKNOWN_OUTCOME` | `resend` | `resend`, `fail` | After a request whose answer was lost. |"
     assert choice in TEXT.splitlines()
 
@@ -44,9 +44,12 @@ def test_its_file_of_variables_can_be_used_as_it_stands_once_the_sender_is_fille
     loaded = load(given, lambda _: "EAAG-from-a-file\n")
     assert loaded.warnings == ()
     # Every default that stands in the document is the one that holds.
-    assert loaded.settings == load(
-        {"OTPOST_PHONE_NUMBER_ID": "105954558954427", "OTPOST_ACCESS_TOKEN": "EAAG-from-a-file"}, lambda _: ""
-    ).settings
+    assert (
+        loaded.settings
+        == load(
+            {"OTPOST_PHONE_NUMBER_ID": "105954558954427", "OTPOST_ACCESS_TOKEN": "EAAG-from-a-file"}, lambda _: ""
+        ).settings
+    )
 
 
 def test_its_file_of_senders_can_be_read_once_the_numbers_are_filled_in() -> None:
