@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from base64 import b64decode
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Self
 from uuid import UUID
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from otpost.errors import InvalidJob, Problem
@@ -24,7 +23,6 @@ DEFAULT_LIFETIME_S: Final = 600.0
 # A deadline is judged by the worker's clock; a producer's clock may run ahead by this much
 # before a job that says nothing of its creation is refused as living too long.
 CLOCK_SLACK_S: Final = 60.0
-MAX_CODE_CHARACTERS: Final = 15
 
 _ID = re.compile(r"[A-Za-z0-9_.:\-]{1,64}")
 _NUMBER = re.compile(r"\+?([1-9][0-9]{6,14})")
@@ -33,13 +31,46 @@ _PUNCTUATION = str.maketrans("", "", " \u00a0\u202f-\u2010\u2011.()[]")
 _TRUNK_PREFIX = re.compile(r"[(\[]\s*0\s*[)\]]")
 _CODE = re.compile(r"[!-~]{1,15}")
 _LINK = re.compile(r"://|www\.|wa\.me", re.IGNORECASE)
+# Base64 of 49 to 63 bytes: a sealed box of libsodium adds 48 to the code.
+_SEALED_CODE = re.compile(r"(?:[A-Za-z0-9+/]{4}){16,20}(?:[A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{2}==)")
 _TEMPLATE = re.compile(r"[a-z0-9_]{1,512}")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(_[A-Z]{2})?")
 _SENDER = re.compile(r"[a-z0-9_-]{1,40}")
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+# The same rules in JSON Schema, whose patterns know no flags and match anywhere unless they are anchored.
+_BETWEEN = r"[ \u00a0\u202f\-\u2010\u2011.()\[\]]*"
+_ID_SCHEMA = WithJsonSchema({"type": "string", "pattern": f"^{_ID.pattern}$"})
+_TO_SCHEMA = WithJsonSchema(
+    {
+        "type": "string",
+        "maxLength": 64,
+        "pattern": rf"^{_BETWEEN}\+?{_BETWEEN}[1-9](?:{_BETWEEN}[0-9]){{6,14}}{_BETWEEN}$",
+        "not": {"pattern": _TRUNK_PREFIX.pattern},
+    }
+)
+_CODE_SCHEMA = WithJsonSchema(
+    {
+        "type": "string",
+        "pattern": f"^{_CODE.pattern}$",
+        "not": {"pattern": r"://|[Ww][Ww][Ww]\.|[Ww][Aa]\.[Mm][Ee]"},
+    }
+)
+_SEALED_CODE_SCHEMA = WithJsonSchema({"type": "string", "pattern": f"^{_SEALED_CODE.pattern}$"})
+_TEMPLATE_SCHEMA = WithJsonSchema({"type": "string", "pattern": f"^{_TEMPLATE.pattern}$"})
+_LANGUAGE_SCHEMA = WithJsonSchema({"type": "string", "pattern": f"^{_LANGUAGE.pattern}$"})
+# Not the format "date-time", which many validators ignore and some take to forbid the space.
+_TIME_SCHEMA = WithJsonSchema(
+    {
+        "type": "string",
+        "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?"
+        "([Zz]|[+-][0-9]{2}:[0-9]{2})$",
+    }
+)
+_TTL_SCHEMA = WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": MAX_LIFETIME_S})
+_REF_SCHEMA = WithJsonSchema({"type": "object"})
+_VERSION_SCHEMA = WithJsonSchema({"type": ["integer", "null"], "enum": [1, None]})
+
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]{0,63}")
-# crypto_box_SEALBYTES of libsodium: what a sealed box adds to its plain text.
-_SEAL_BYTES = 48
 
 
 def _refuse(rule: str) -> PydanticCustomError:
@@ -77,16 +108,7 @@ def _code(value: object) -> str:
 
 
 def _sealed_code(value: object) -> str:
-    rule = "must be the base64 of a code sealed to the workers' public key"
-    if not isinstance(value, str) or len(value) > 256:
-        raise _refuse(rule)
-    try:
-        sealed = b64decode(value, validate=True)
-    except ValueError:
-        raise _refuse(rule) from None
-    if not _SEAL_BYTES < len(sealed) <= _SEAL_BYTES + MAX_CODE_CHARACTERS:
-        raise _refuse(rule)
-    return value
+    return _text(value, _SEALED_CODE, "must be the base64 of a code sealed to the workers' public key")
 
 
 def _template(value: object) -> str:
@@ -184,18 +206,43 @@ class OtpJob(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    id: Annotated[str, BeforeValidator(_id)] = Field(default_factory=new_job_id)
-    to: Annotated[str, BeforeValidator(_to)] = Field(repr=False)
-    code: Annotated[str, BeforeValidator(_code)] | None = Field(default=None, repr=False)
-    sealed_code: Annotated[str, BeforeValidator(_sealed_code)] | None = Field(default=None, repr=False)
-    template: Annotated[str, BeforeValidator(_template)] | None = None
-    language: Annotated[str, BeforeValidator(_language)] | None = None
-    expires_at: Annotated[datetime, BeforeValidator(_time)] | None = None
-    ttl_s: Annotated[float, BeforeValidator(_ttl)] | None = None
-    created_at: Annotated[datetime, BeforeValidator(_time)] | None = Field(default_factory=_now)
-    not_before: Annotated[datetime, BeforeValidator(_time)] | None = None
-    ref: Annotated[dict[str, Any], BeforeValidator(_ref)] | None = Field(default=None, repr=False)
-    version: Annotated[int, BeforeValidator(_version)] = 1
+    id: Annotated[str, BeforeValidator(_id), _ID_SCHEMA] = Field(
+        default_factory=new_job_id,
+        description="Your idempotency key: the same id is sent once, a new code needs a new id.",
+    )
+    to: Annotated[str, BeforeValidator(_to), _TO_SCHEMA] = Field(
+        repr=False, description="One phone number with its country code, 7 to 15 digits."
+    )
+    code: Annotated[str, BeforeValidator(_code), _CODE_SCHEMA] | None = Field(
+        default=None, repr=False, description="The one-time password. Exactly one of code and sealed_code."
+    )
+    sealed_code: Annotated[str, BeforeValidator(_sealed_code), _SEALED_CODE_SCHEMA] | None = Field(
+        default=None, repr=False, description="Base64 of the code, sealed to the workers' public key (libsodium)."
+    )
+    template: Annotated[str, BeforeValidator(_template), _TEMPLATE_SCHEMA] | None = Field(
+        default=None, description="An approved authentication template; the sender's own where it has one."
+    )
+    language: Annotated[str, BeforeValidator(_language), _LANGUAGE_SCHEMA] | None = Field(
+        default=None, description="The template's language; the sender's own where it has one."
+    )
+    expires_at: Annotated[datetime, BeforeValidator(_time), _TIME_SCHEMA] | None = Field(
+        default=None, description="The code is never sent after this instant, at most 5400 s after created_at."
+    )
+    ttl_s: Annotated[float, BeforeValidator(_ttl), _TTL_SCHEMA] | None = Field(
+        default=None, description="Seconds after created_at, in place of expires_at; 600 with neither."
+    )
+    created_at: Annotated[datetime, BeforeValidator(_time), _TIME_SCHEMA] | None = Field(
+        default_factory=_now, description="When the user asked; the AMQP timestamp where it is left out."
+    )
+    not_before: Annotated[datetime, BeforeValidator(_time), _TIME_SCHEMA] | None = Field(
+        default=None, description="Not sent before this instant, which is earlier than the end."
+    )
+    ref: Annotated[dict[str, Any], BeforeValidator(_ref), _REF_SCHEMA] | None = Field(
+        default=None, repr=False, description="Your own context, at most 1 KiB of JSON, echoed in every result."
+    )
+    version: Annotated[int, BeforeValidator(_version), _VERSION_SCHEMA] = Field(
+        default=1, description="Of the format of jobs."
+    )
 
     def __init__(self, **fields: Any) -> None:  # noqa: ANN401 - pydantic judges them
         problems: list[Problem] = []
@@ -234,9 +281,9 @@ class OtpJob(BaseModel):
             fields["id"] = None
         if fields.get("created_at") is None:
             fields["created_at"] = published_at
-        # null means "left out", as most JSON libraries write an unset optional field.
-        required = {name: v for name, v in fields.items() if v is not None or name in ("id", "created_at")}
-        job = cls(**required)
+        # null means "left out", as most JSON libraries write an unset optional field; an unknown one stays unknown.
+        may_be_null = cls.model_fields.keys() - {"id", "created_at"}
+        job = cls(**{name: value for name, value in fields.items() if value is not None or name not in may_be_null})
         if job.deadline > now + MAX_LIFETIME_S + CLOCK_SLACK_S:
             raise InvalidJob(
                 [
