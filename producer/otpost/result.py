@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Self
 
 import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from otpost.errors import OtpostError
 
@@ -36,17 +36,23 @@ class Status(StrEnum):
 _ENDS: Final = frozenset({Status.ACCEPTED, Status.FAILED, Status.EXPIRED})
 
 
+# What is published is narrower than what is read: another version may write its times and ids otherwise.
+_AT: Final = WithJsonSchema({"type": "string", "format": "date-time", "pattern": r"Z$"})
+_COUNT: Final = WithJsonSchema({"type": "integer", "minimum": 1})
+_MASKED: Final = WithJsonSchema({"type": "string", "pattern": r"^[0-9]{2}\*{3,11}[0-9]{2}$"})
+
+
 class ResultError(BaseModel):
     """Why a request failed: *kind* decides what was done about it, *code* is the provider's own."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    kind: str
-    code: int | None = None
-    title: str | None = None
-    detail: str | None = None
-    http_status: int | None = None
-    provider_trace_id: str | None = None
+    kind: str = Field(description="What went wrong, in one word that never changes its meaning; more may be added.")
+    code: int | None = Field(default=None, description="The provider's own number.")
+    title: str | None = Field(default=None, description="The provider's or our own short text.")
+    detail: str | None = Field(default=None, description="What else was said.")
+    http_status: int | None = Field(default=None, description="Of the provider's answer.")
+    provider_trace_id: str | None = Field(default=None, description="What the provider's support asks for.")
 
 
 class UnreadableResult(OtpostError):
@@ -62,20 +68,20 @@ class OtpResult(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    event_id: str
-    job_id: str | None
-    sender: str
-    status: Status
-    run: int
-    attempt: int
-    at: datetime
-    provider: str | None = None
-    provider_message_id: str | None = None
-    to: str | None = None
-    ref: dict[str, Any] | None = None
-    error: ResultError | None = None
-    retry_in_s: float | None = None
-    latency_ms: int | None = None
+    event_id: str = Field(description="The same for a copy of the same event: forget what you have seen already.")
+    job_id: str | None = Field(description="The job's id; null where its body held none that can be read.")
+    sender: str = Field(description="The sender that the job was published for.")
+    status: Status = Field(description="accepted, failed and expired end the job's run; the others tell more of it.")
+    run: Annotated[int, _COUNT] = Field(description="1, and one more for each time that a dead letter was replayed.")
+    attempt: Annotated[int, _COUNT] = Field(description="Which attempt of the run.")
+    at: Annotated[datetime, _AT] = Field(description="When it happened, in UTC.")
+    provider: str | None = Field(default=None, description="Who was asked; null where nobody was.")
+    provider_message_id: str | None = Field(default=None, description="The provider's id: the wamid.")
+    to: Annotated[str, _MASKED] | None = Field(default=None, description="The number, all but four digits hidden.")
+    ref: dict[str, Any] | None = Field(default=None, description="The job's own ref.")
+    error: ResultError | None = Field(default=None, description="Why it is retrying, failed, expired or undelivered.")
+    retry_in_s: float | None = Field(default=None, description="Seconds until the next attempt of a retrying job.")
+    latency_ms: int | None = Field(default=None, description="Milliseconds since the job's created_at.")
 
     @property
     def ends_job(self) -> bool:
