@@ -6,6 +6,8 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
+import orjson
+
 from otpost_worker.attempts import State, Wish
 from otpost_worker.envelope import Event, Letter, Next, Step
 from otpost_worker.ledger.sqlite import SqliteLedger
@@ -29,7 +31,12 @@ SECOND_DUE: Final = NOW + 6
 
 
 def event(event_id: str) -> Event:
-    return Event(event_id, event_id.rsplit("/", 1)[1], b'{"event_id": "%s"}' % event_id.encode())
+    """Write an event as a worker does; only its id is looked at."""
+    job_id, run, attempt, status = event_id.split("/")
+    told = {"event_id": event_id, "job_id": job_id, "status": status, "run": int(run), "attempt": int(attempt)}
+    where = {"sender": "default", "at": "2026-11-23T20:00:01.000Z", "provider": "in memory", "to": "12*******31"}
+    rest = dict.fromkeys(["provider_message_id", "ref", "error", "retry_in_s", "latency_ms"])
+    return Event(event_id, status, orjson.dumps(told | where | rest))
 
 
 def retry_step(attempt: int, due_at: float, *, run: int = 1) -> Step:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from message_schemas import assert_job_agrees, assert_result
 from otpost_worker.decision import Policy
 from otpost_worker.deliver import Brake, Deliverer, Sender
 from otpost_worker.envelope import Defaults, Envelope
@@ -142,6 +143,7 @@ class RecordingBroker:
 
     async def publish_event(self, event: Event, envelope: Envelope) -> None:  # noqa: ARG002 - the port's
         self._fate.meet("before", "event")
+        assert_result(event.body)
         self.events.append(event)
         self._fate.meet("after", "event")
 
@@ -268,6 +270,7 @@ class World:
 
     def put(self, envelope: Envelope, delay_s: float = 0.0) -> None:
         """Let a copy of the job come to the sender's queue."""
+        assert_job_agrees(envelope.body)
         self._number += 1
         self._queue.append(Waiting(self.clock.now + delay_s, self._number, envelope))
 

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, cast
 
 import orjson
 
+from message_schemas import assert_result
+from otpost.event import EventName, SenderEvent
+from otpost.result import EVENT_TYPE
 from service import PATIENCE_S, STREAM, Amqp
 
 if TYPE_CHECKING:
@@ -19,15 +22,36 @@ if TYPE_CHECKING:
 
 
 def accepted_result(number: int) -> bytes:
-    """Write the result of the job of that number, with the fields that are needed."""
-    moment = datetime.fromtimestamp(time.time(), UTC).isoformat()
-    fields = {"job_id": f"job-{number}", "status": "accepted", "run": 1, "attempt": 1, "sender": "default"}
-    return orjson.dumps({"event_id": f"job-{number}/1/1/accepted", "at": moment, **fields})
+    """Write the result of the job of that number as a worker would."""
+    moment = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
+    fields = {
+        "event_id": f"job-{number}/1/1/accepted",
+        "job_id": f"job-{number}",
+        "sender": "default",
+        "status": "accepted",
+        "run": 1,
+        "attempt": 1,
+        "at": moment.replace("+00:00", "Z"),
+        "provider": "cloud_api",
+        "provider_message_id": f"wamid.{number}",
+        "to": "12*******31",
+    }
+    later = dict.fromkeys(["ref", "error", "retry_in_s", "latency_ms"])
+    body = orjson.dumps(fields | later)
+    assert_result(body)
+    return body
 
 
 async def publish_results(amqp: Amqp, *numbers: int) -> None:
     for number in numbers:
         await amqp.publish(accepted_result(number), exchange=STREAM, key="default.accepted", message_id=str(number))
+
+
+async def publish_event(amqp: Amqp) -> None:
+    """Publish what happened to a sender: no result, though it comes the same way."""
+    moment = datetime.fromtimestamp(time.time(), UTC)
+    event = SenderEvent(event_id="default/halted/1", sender="default", name=EventName.HALTED, at=moment)
+    await amqp.publish(event.to_json(), exchange=STREAM, key=event.routing_key, kind=EVENT_TYPE)
 
 
 @asynccontextmanager

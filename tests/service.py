@@ -20,6 +20,7 @@ import orjson
 from aio_pika.exceptions import ChannelClosed, DeliveryError
 from pydantic import SecretStr
 
+from message_schemas import assert_job_agrees, problems_of
 from otpost import rabbitmq
 from otpost.declaring import declare
 from otpost.topology import topology
@@ -90,16 +91,18 @@ class Seen:
 
 
 class Tap:
-    """Everything that comes out of one queue, in order."""
+    """Everything that comes out of one queue, in order; `refused` is what the schemas have against it."""
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
+        self.refused: list[str] = []
         self._news = asyncio.Condition()
 
     async def take(self, message: AbstractIncomingMessage) -> None:
         await message.ack()
         async with self._news:
             self.seen.append(Seen(message, time.time()))
+            self.refused += problems_of(message.type, message.body)
             self._news.notify_all()
 
     async def wait_for_count(self, count: int, timeout_s: float = PATIENCE_S) -> list[Seen]:
@@ -131,6 +134,11 @@ class Tap:
         except TimeoutError:
             seen = "\n".join(f"  {one.routing_key} {one.message.body[:300]!r}" for one in self.seen)
             raise AssertionError(f"waited {timeout_s:g} s for {what}; there came:\n{seen or '  nothing'}") from None
+        self.assert_all_fit()
+
+    def assert_all_fit(self) -> None:
+        """Fail if any result or event that came is not as its schema says."""
+        assert self.refused == []
 
 
 class Amqp:
@@ -147,7 +155,7 @@ class Amqp:
         async with connection:
             yield cls(connection, await connection.channel(publisher_confirms=True, on_return_raises=True))
 
-    async def publish(
+    async def publish(  # noqa: PLR0913 - as many as a message has properties
         self,
         body: bytes,
         *,
@@ -159,8 +167,11 @@ class Amqp:
         reply_to: str | None = None,
         correlation_id: str | None = None,
         message_id: str | None = None,
+        kind: str | None = None,
     ) -> None:
         """Publish, confirmed; nothing but the body is set unless it is asked for."""
+        if exchange == "otpost.jobs":
+            assert_job_agrees(body)
         message = aio_pika.Message(
             body,
             headers=dict(headers) if headers else None,
@@ -170,6 +181,7 @@ class Amqp:
             reply_to=reply_to,
             correlation_id=correlation_id,
             message_id=message_id,
+            type=kind,
         )
         target = (
             await self._publishing.get_exchange(exchange, ensure=False)
@@ -349,4 +361,6 @@ async def running_service(
             name: sender_settings(provider.url, **changes) for name, changes in (senders or {"default": {}}).items()
         }
         async with running_worker(worker_settings(vhost, folder / "ledger.db", described, **settings)):
-            yield Service(vhost, provider, amqp, await amqp.tap(STREAM))
+            service = Service(vhost, provider, amqp, await amqp.tap(STREAM))
+            yield service
+            service.results.assert_all_fit()

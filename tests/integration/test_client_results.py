@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from otpost import BrokerUnreachable, Producer, QueueRefused, UnreadableResult
-from published_results import closing, first_published_while_reading, next_job_ids, publish_results
+from published_results import (
+    closing,
+    first_published_while_reading,
+    next_job_ids,
+    publish_event,
+    publish_results,
+)
 from service import STREAM, Amqp, declare_topology
 
 if TYPE_CHECKING:
@@ -88,6 +94,16 @@ async def test_a_lost_connection_loses_nothing_of_a_queue_of_ones_own(vhost: Vho
             seen += await next_job_ids(results, 1)
     # The one in hand when the connection went may come twice.
     assert list(dict.fromkeys(seen)) == ["job-1", "job-2", "job-3"]
+
+
+@pytest.mark.parametrize("queue", [None, "mine"])
+async def test_an_event_of_a_sender_is_read_over(vhost: Vhost, amqp: Amqp, queue: str | None) -> None:
+    await amqp.declare_queue("mine", bind="default.#")
+    await publish_results(amqp, 1)
+    await publish_event(amqp)
+    await publish_results(amqp, 2)
+    async with closing(Producer(vhost.url).results(queue=queue, since="first")) as results:
+        assert await next_job_ids(results, 2) == ["job-1", "job-2"]
 
 
 async def test_a_queue_that_does_not_exist_is_refused_by_name(vhost: Vhost, amqp: Amqp) -> None:
