@@ -204,6 +204,11 @@ class Vhost:
             timeout_s,
         )
 
+    async def wait_for_binding(self, exchange: str, key: str, queue: str, timeout_s: float = WAIT_TIMEOUT_S) -> None:
+        """Wait until the queue is bound to the exchange with that routing key."""
+        wanted = (exchange, key, queue)
+        await _poll(self.bindings, lambda bindings: wanted in bindings, f"the binding {wanted}", timeout_s)
+
     async def wait_for_connections(self, count: int, name_filter: str = "", timeout_s: float = WAIT_TIMEOUT_S) -> None:
         """Wait until `count` connections whose client-given name contains `name_filter` are open."""
 

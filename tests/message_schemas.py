@@ -60,7 +60,8 @@ def problems_of(kind: str | None, body: bytes) -> list[str]:
 
 def assert_result(body: bytes) -> None:
     """Fail unless the body is a result as otpost publishes it."""
-    assert problems("result", json.loads(body)) == []
+    found = problems("result", json.loads(body))
+    assert not found, f"this is no result: {found}"
 
 
 def assert_job_agrees(body: bytes) -> None:

@@ -12,7 +12,7 @@ import orjson
 
 from message_schemas import assert_result
 from otpost.event import EventName, SenderEvent
-from otpost.result import EVENT_TYPE
+from otpost.result import EVENT_TYPE, RESULT_TYPE
 from service import PATIENCE_S, STREAM, Amqp
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ def accepted_result(number: int) -> bytes:
 
 async def publish_results(amqp: Amqp, *numbers: int) -> None:
     for number in numbers:
-        await amqp.publish(accepted_result(number), exchange=STREAM, key="default.accepted", message_id=str(number))
+        event_id = f"job-{number}/1/1/accepted"
+        body = accepted_result(number)
+        await amqp.publish(body, exchange=STREAM, key="default.accepted", message_id=event_id, kind=RESULT_TYPE)
 
 
 async def publish_event(amqp: Amqp) -> None:

@@ -1,7 +1,7 @@
 # Sourced by the ensure_*.sh of single programs: installs packages as root on a Debian-like system,
 # elsewhere prints the one command to run and fails.
 #
-#   ensure_package "what it is called" "package …" "program …"
+#   ensure_package "what it is called" "package …" "program …" ["file …"]
 
 APT_TIMEOUT_S=600
 
@@ -9,9 +9,13 @@ say() { printf '%s\n' "$*" >&2; }
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
+# Programs on the PATH, and libraries' files.
 has_all() {
     for program in $1; do
         has "$program" || return 1
+    done
+    for file in $2; do
+        [ -e "$file" ] || return 1
     done
 }
 
@@ -50,7 +54,7 @@ install_packages() {
 }
 
 ensure_package() {
-    ! has_all "$3" || return 0
+    ! has_all "$3" "${4:-}" || return 0
     if [ "$(id -u)" -ne 0 ] || ! has apt-get; then
         print_command "$1" "$2"
         return 1
@@ -62,8 +66,8 @@ ensure_package() {
         print_command "$1" "$2"
         return 1
     }
-    has_all "$3" || {
-        say "$2 is installed, yet one of these programs is missing: $3"
+    has_all "$3" "${4:-}" || {
+        say "$2 is installed, yet one of these is missing: $3 ${4:-}"
         return 1
     }
 }

@@ -14,7 +14,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from job_strategies import CODES, DIGITS, IDS, LANGUAGES, PROPERTY, REFS, TEMPLATES
+from job_strategies import CODES, DIGITS, IDS, LANGUAGES, PROPERTY, REFS, TEMPLATES, valid_fields
 from message_schemas import problems
 from otpost.errors import InvalidJob
 from otpost.event import EventName, SenderEvent, UnreadableEvent
@@ -330,6 +330,12 @@ def test_the_schema_refuses_no_job_that_the_worker_takes(job: dict[str, Any]) ->
 def test_what_the_worker_refuses_of_what_the_schema_takes_is_in_the_list(job: dict[str, Any]) -> None:
     if problems("job", json.loads(orjson.dumps(job))) == []:
         assert [rule for rule in refusals(job) if not any(known in rule for known in BEYOND)] == []
+
+
+@PROPERTY
+@given(valid_fields())
+def test_the_client_publishes_nothing_that_the_schema_refuses(fields: dict[str, Any]) -> None:
+    assert problems("job", json.loads(OtpJob(**fields).to_json())) == []
 
 
 # Results and events
