@@ -12,7 +12,7 @@ POLICY_SAVED=$POLICY.saved-by-otpost
 
 say() { printf '%s\n' "$*" >&2; }
 
-# The same places as in private_rabbitmq.py.
+# The same places as in rabbitmq_machine.py.
 find_server() {
     for folder in /usr/lib/rabbitmq/bin "${HOMEBREW_PREFIX:-/opt/homebrew}/opt/rabbitmq/sbin" \
         /usr/local/opt/rabbitmq/sbin /home/linuxbrew/.linuxbrew/opt/rabbitmq/sbin; do
