@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 import pika
 
+from message_schemas import assert_job_agrees, problems_of
 from private_rabbitmq import HOST, PASSWORD, USER, PrivateRabbitMQ
 
 if TYPE_CHECKING:
@@ -232,6 +233,8 @@ class Vhost:
 
         `properties` has the AMQP names (``message_id``, ``delivery_mode``, ``expiration``, ``headers``).
         """
+        if exchange == "otpost.jobs":
+            assert_job_agrees(body)
         message = {
             "properties": dict(properties or {}),
             "routing_key": routing_key,
@@ -249,7 +252,10 @@ class Vhost:
             "encoding": "base64",
         }
         answer = self.api.request("POST", f"/queues/{self._id}/{quote(queue, safe='')}/get", order)
-        return [_fetched_message(message) for message in answer]
+        fetched = [_fetched_message(message) for message in answer]
+        refused = [problem for one in fetched for problem in problems_of(one.properties.get("type"), one.body)]
+        assert not refused, f"the schemas refuse what was fetched: {refused}"
+        return fetched
 
     def declare_queue(self, name: str, arguments: Mapping[str, Any] | None = None, *, durable: bool = True) -> None:
         """Declare a queue."""

@@ -9,7 +9,7 @@ from otpost.job import JOB_TYPE
 from otpost.result import EVENT_TYPE, RESULT_TYPE, Status
 from otpost.schemas import examples
 from otpost.schemas.messages import event_schema, job_schema, result_schema
-from otpost.topology import DEFAULT_SENDER, HEADER_TRACEPARENT, JOBS, RESULTS, RESULTS_RETENTION, topology
+from otpost.topology import DEFAULT_SENDER, HEADER_TRACEPARENT, JOBS, RESULTS, topology
 
 # Of the contract, not of the package: it rises when a message changes.
 _VERSION: Final = "1.0.0"
@@ -103,8 +103,8 @@ def _channels() -> dict[str, Any]:
             "address": RESULTS,
             "title": "The stream of results and events",
             "description": (
-                f"A stream queue, kept {RESULTS_RETENTION}: consume it with a prefetch and the argument "
-                "x-stream-offset (first, last, next, an offset, or a timestamp)."
+                "A stream queue, kept for 7 days or 1 GiB: consume it with a prefetch and the argument "
+                "x-stream-offset (first, last, next, an age such as 1h, an offset, or a timestamp)."
             ),
             "messages": _messages("result", "event"),
             "bindings": _amqp({"is": "queue", "queue": {"name": RESULTS, "durable": True, "autoDelete": False}}),
