@@ -205,6 +205,16 @@ class Vhost:
             timeout_s,
         )
 
+    async def wait_for_acknowledged(self, queue: str, count: int, timeout_s: float = WAIT_TIMEOUT_S) -> None:
+        """Wait until consumers have acknowledged `count` of the queue's messages in all."""
+
+        def acknowledged() -> int:
+            answer = self.api.request("GET", f"/queues/{self._id}/{quote(queue, safe='')}")
+            return int(answer.get("message_stats", {}).get("ack", 0))
+
+        what = f"{count} acknowledged messages of {queue!r}"
+        await _poll(acknowledged, lambda seen: seen == count, what, timeout_s)
+
     async def wait_for_binding(self, exchange: str, key: str, queue: str, timeout_s: float = WAIT_TIMEOUT_S) -> None:
         """Wait until the queue is bound to the exchange with that routing key."""
         wanted = (exchange, key, queue)

@@ -193,8 +193,8 @@ async def test_copies_and_events_are_read_over_in_a_queue_of_ones_own(programs: 
         await bound(vhost)
         await _publish_what_comes(amqp)
         assert await lines(output, 2) == ["job-1 accepted", "job-2 accepted"]
-        # What was read is acknowledged.
-        await vhost.wait_for_queue("my-service.results", ready=0, unacked=0, timeout_s=PATIENCE_S)
+        # Two results and a copy.
+        await vhost.wait_for_acknowledged("my-service.results", 3, timeout_s=PATIENCE_S)
 
 
 @AMQP_ONLY
