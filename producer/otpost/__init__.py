@@ -4,23 +4,42 @@ async with Producer() as producer:
     job_id = await producer.send(OtpJob(to="+12015553931", code="493817", ttl_s=300))
 """
 
-from otpost.client import Producer
-from otpost.errors import BrokerUnreachable, InvalidJob, NotConfirmed, OtpostError, Problem, UnknownSender
-from otpost.job import OtpJob, new_job_id
-from otpost.rabbitmq import QueueRefused
-from otpost.result import OtpResult, ResultError, Status, UnreadableResult
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from otpost.blocking import BlockingProducer
+    from otpost.client import Producer
+    from otpost.errors import (
+        BrokerUnreachable,
+        InsideEventLoop,
+        InvalidJob,
+        NoResult,
+        NotConfirmed,
+        OtpostError,
+        Problem,
+        ProducerClosed,
+        QueueRefused,
+        UnknownSender,
+    )
+    from otpost.job import OtpJob, new_job_id
+    from otpost.result import OtpResult, ResultError, Status, UnreadableResult
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BlockingProducer",
     "BrokerUnreachable",
+    "InsideEventLoop",
     "InvalidJob",
+    "NoResult",
     "NotConfirmed",
     "OtpJob",
     "OtpResult",
     "OtpostError",
     "Problem",
     "Producer",
+    "ProducerClosed",
     "QueueRefused",
     "ResultError",
     "Status",
@@ -29,3 +48,24 @@ __all__ = [
     "__version__",
     "new_job_id",
 ]
+
+_ROOMS: Final = {
+    "blocking": ("BlockingProducer",),
+    "client": ("Producer",),
+    "job": ("OtpJob", "new_job_id"),
+    "result": ("OtpResult", "ResultError", "Status", "UnreadableResult"),
+}
+_ROOM_OF: Final = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Import a name's room when it is first asked for: AMQP and pydantic take a fifth of a second each (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(f"{__name__}.{_ROOM_OF.get(name, 'errors')}"), name)
+    globals()[name] = found  # the next look finds it there
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

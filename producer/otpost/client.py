@@ -1,4 +1,4 @@
-"""The producer: publishes jobs, and reads what became of them."""
+"""The producer: publishes jobs, waits for their ends, and reads what became of them."""
 
 from __future__ import annotations
 
@@ -6,24 +6,38 @@ import asyncio
 import os
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
 
 from otpost import declaring, rabbitmq
-from otpost.errors import BrokerUnreachable, NotConfirmed, UnknownSender
+from otpost.errors import BrokerUnreachable, NoResult, NotConfirmed, OtpostError, ProducerClosed, UnknownSender
 from otpost.job import JOB_TYPE, OtpJob, is_sender_name
+from otpost.link import Link
+from otpost.replies import Replies
 from otpost.results import Position, read_results
 from otpost.topology import DEFAULT_SENDER, JOBS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
     from types import TracebackType
 
-    from aio_pika.abc import AbstractConnection
+    from aio_pika import Connection
+    from aiormq import spec
 
     from otpost.result import OtpResult
 
 BROKER_URL_VARIABLE: Final = "OTPOST_BROKER_URL"
 _RECONNECT_PAUSE_S: Final = 0.2
+# A request is published again after the first of these, then after twice as long each time; from the second one
+# on where its reply queue was lost. The first is longer than all but a few jobs take.
+_ASK_AGAIN_S: Final = 8.0
+_ASK_AGAIN_AFTER_LOSS_S: Final = 1.0
+
+
+class _ReplyTo(NamedTuple):
+    """Where the results of a job go besides."""
+
+    queue: str | None
+    correlation_id: str | None
 
 
 class Producer:
@@ -32,26 +46,32 @@ class Producer:
         async with Producer() as producer:
             job_id = await producer.send(OtpJob(to="+12015553931", code="493817", ttl_s=300))
 
-    *broker_url* defaults to the environment's ``OTPOST_BROKER_URL``, then to RabbitMQ on this machine. A lost
-    connection is opened again by the next call. *timeout_s* (seconds) bounds each call from connecting to the
-    broker's confirm; *max_in_flight* is how many jobs ``send_many`` lets wait for their confirms at once.
+    All of its calls share one connection, which the next call opens again when it is lost; only ``results`` opens
+    one for each iteration. *broker_url* defaults to the environment's ``OTPOST_BROKER_URL``, then to RabbitMQ on
+    this machine. *timeout_s* (seconds) bounds each call from connecting to the broker's confirm; *max_in_flight* is
+    how many jobs ``send_many`` lets wait for their confirms at once.
+
+    *connection*, an open one of aio-pika's, is used in place of one of our own and never closed here. One of
+    ``aio_pika.connect_robust`` is waited for when it is lost; any other is not opened again, and every call raises
+    ``BrokerUnreachable`` from then on.
     """
 
     def __init__(
         self,
         broker_url: str | None = None,
         *,
+        connection: Connection | None = None,
         sender: str = DEFAULT_SENDER,
         timeout_s: float = 10.0,
         max_in_flight: int = 256,
     ) -> None:
-        self._url = broker_url or os.environ.get(BROKER_URL_VARIABLE) or rabbitmq.DEFAULT_BROKER_URL
+        known_url = broker_url or (str(connection.url) if connection is not None else None)
+        self._url = known_url or os.environ.get(BROKER_URL_VARIABLE) or rabbitmq.DEFAULT_BROKER_URL
         self._sender = sender
         self._timeout_s = timeout_s
         self._max_in_flight = max_in_flight
-        self._connecting = asyncio.Lock()
-        self._connection: AbstractConnection | None = None
-        self._publisher: rabbitmq.Publisher | None = None
+        self._link = Link(self._url, given=connection, timeout_s=timeout_s)
+        self._replies = Replies()
         self._known_senders: set[str] = set()
 
     async def __aenter__(self) -> Self:
@@ -59,14 +79,20 @@ class Producer:
 
         :raises BrokerUnreachable: with what is wrong and what to do about it.
         """
-        await self._connected()
+        self._link.reopen()
+        await self._link.publisher()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the connection; what was confirmed stays published."""
-        await self._disconnect()
+        """Close it."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; what was confirmed stays published. Calls that still wait raise ``ProducerClosed``."""
+        await self._replies.close(ProducerClosed())
+        await self._link.close()
 
     async def send(
         self,
@@ -82,27 +108,104 @@ class Producer:
 
         :raises UnknownSender: no worker has declared that sender. :raises BrokerUnreachable: nothing was published.
         :raises NotConfirmed: it may be stored; the same job may safely be sent again.
+        :raises ProducerClosed: nothing was published.
         """
+
+        async def place() -> _ReplyTo:
+            return _ReplyTo(reply_to, correlation_id)
+
+        await self._publish(job, sender, place, within_s=self._timeout_s)
+        return job.id
+
+    async def request(
+        self,
+        job: OtpJob,
+        *,
+        sender: str | None = None,
+        timeout_s: float = 30.0,
+        on_confirmed: Callable[[OtpJob], None] | None = None,
+        on_result: Callable[[OtpResult], None] | None = None,
+    ) -> OtpResult:
+        """Publish one job and return its end: ``accepted``, ``failed`` or ``expired``.
+
+        *timeout_s* (seconds) bounds all of it. *on_confirmed* is called with the job once it is stored,
+        *on_result* with every result as it comes, those that end nothing (``retrying``) and the end. A job that
+        has ended before has its recorded end told again; nothing is sent then.
+
+        :raises NoResult: the job is stored and goes on, but its end was not told in time; ask again with the same
+        job. :raises UnknownSender, BrokerUnreachable, NotConfirmed, ProducerClosed: as ``send`` does.
+        :raises QueueRefused: this user may not have a queue for replies; nothing was published.
+        """
+        ends_at = asyncio.get_running_loop().time() + timeout_s
+        with self._replies.inbox(job.id) as inbox:
+            await self._publish_asking(job, sender, within_s=min(timeout_s, self._timeout_s))
+            if on_confirmed is not None:
+                on_confirmed(job)
+            asking = asyncio.create_task(self._keep_asking(job, sender, inbox.lost))
+            try:
+                while True:
+                    # One wait, and nothing of the caller's in it: a TimeoutError of theirs is not ours.
+                    try:
+                        async with asyncio.timeout_at(ends_at):
+                            result = await inbox.next()
+                    except TimeoutError:
+                        raise NoResult(job.id, timeout_s) from None
+                    if on_result is not None:
+                        on_result(result)
+                    if result.ends_job:
+                        return result
+            finally:
+                asking.cancel()
+
+    async def _keep_asking(self, job: OtpJob, sender: str | None, lost: asyncio.Event) -> None:
+        """Publish a job again and again, as long as its end has not been told.
+
+        A reply queue goes with its connection, and whatever was in it; a reply is tried once and no more; and
+        a job that was under way already replies to whoever sent it first. In each case the end is recorded, and told
+        to the next copy of the job that comes after it. A copy that comes before it costs a look into the ledger
+        and is silent, hence more than one, and the growing intervals. The alternative, to read everybody's
+        results from the stream, costs each producer the traffic of all.
+        """
+        pause_s = _ASK_AGAIN_S
+        while True:
+            try:
+                async with asyncio.timeout(pause_s):
+                    await lost.wait()
+            except TimeoutError:
+                pause_s *= 2
+            else:
+                lost.clear()
+                pause_s = _ASK_AGAIN_AFTER_LOSS_S
+            # One that fails is followed by the next one; the request's own time-out ends them all.
+            with suppress(OtpostError):
+                await self._publish_asking(job, sender, within_s=self._timeout_s)
+
+    async def _publish_asking(self, job: OtpJob, sender: str | None, *, within_s: float) -> None:
+        """Publish with our own queue for replies, whichever that is by the time that there is a connection."""
+
+        async def place() -> _ReplyTo:
+            queue = await self._replies.queue_on(self._link.connection, timeout_s=self._timeout_s)
+            return _ReplyTo(queue, job.id)
+
+        await self._publish(job, sender, place, within_s=within_s)
+
+    async def _publish(
+        self, job: OtpJob, sender: str | None, place: Callable[[], Awaitable[_ReplyTo]], *, within_s: float
+    ) -> None:
+        """Publish until it is confirmed, over as many connections as it takes; *place* tells where replies go."""
         body = job.to_json()
-        properties = rabbitmq.properties(
-            kind=JOB_TYPE,
-            message_id=job.id,
-            timestamp=datetime.now(UTC),
-            reply_to=reply_to,
-            correlation_id=correlation_id,
-        )
+        sender = sender or self._sender
         trouble: rabbitmq.ConnectionLost | BrokerUnreachable | None = None
         published = False
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(within_s):
                 while True:
                     try:
-                        publisher = await self._connected()
-                        await self._check_sender(sender or self._sender)
+                        publisher = await self._link.publisher()
+                        await self._check_sender(sender)
+                        properties = _properties(job, await place())
                         published = True
-                        await publisher.publish(
-                            body, properties, exchange=JOBS, key=sender or self._sender, timeout_s=self._timeout_s
-                        )
+                        await publisher.publish(body, properties, exchange=JOBS, key=sender, timeout_s=within_s)
                     except rabbitmq.ConnectionLost as error:
                         # The id makes a second copy harmless, so a lost confirm is simply asked for again.
                         trouble = error
@@ -111,16 +214,16 @@ class Producer:
                             raise
                         trouble = error
                     else:
-                        return job.id
+                        return
                     await asyncio.sleep(_RECONNECT_PAUSE_S)
-        except BrokerUnreachable as error:
+        except (BrokerUnreachable, ProducerClosed) as error:
             if not published:
                 raise
             raise NotConfirmed([job.id], str(error)) from error
         except (rabbitmq.Nacked, rabbitmq.Unroutable) as error:
             raise NotConfirmed([job.id], str(error)) from error
         except TimeoutError:
-            reason = f"{trouble or rabbitmq.visible_url(self._url) + ': no answer'}, for {self._timeout_s:g} s"
+            reason = f"{trouble or rabbitmq.visible_url(self._url) + ': no answer'}, for {within_s:g} s"
             raise (NotConfirmed([job.id], reason) if published else BrokerUnreachable(reason)) from trouble
 
     async def send_many(
@@ -146,7 +249,7 @@ class Producer:
             nonlocal reason
             try:
                 await self.send(job, sender=sender)
-            except (NotConfirmed, BrokerUnreachable) as error:
+            except (NotConfirmed, BrokerUnreachable, ProducerClosed) as error:
                 failed.append(job.id)
                 reason = str(error)
             else:
@@ -190,7 +293,7 @@ class Producer:
             async with asyncio.timeout(self._timeout_s):
                 while True:
                     try:
-                        await self._connected()
+                        await self._link.publisher()
                         await self._check_sender(sender)
                     except rabbitmq.ConnectionLost:
                         await asyncio.sleep(_RECONNECT_PAUSE_S)
@@ -200,33 +303,21 @@ class Producer:
             where = rabbitmq.visible_url(self._url)
             raise BrokerUnreachable(f"{where}: no lasting connection within {self._timeout_s:g} s") from None
 
-    async def _connected(self) -> rabbitmq.Publisher:
-        if self._publisher is not None and self._publisher.is_open:
-            return self._publisher
-        async with self._connecting:
-            if self._publisher is None or not self._publisher.is_open:
-                await self._disconnect()
-                self._connection = await rabbitmq.connect(self._url, name="otpost producer", timeout_s=self._timeout_s)
-                try:
-                    self._publisher = await rabbitmq.Publisher.open(self._connection)
-                except rabbitmq.ConnectionLost as error:
-                    raise BrokerUnreachable(f"{rabbitmq.visible_url(self._url)}: {error}") from error
-            return self._publisher
-
-    async def _disconnect(self) -> None:
-        connection, self._connection, self._publisher = self._connection, None, None
-        if connection is not None:
-            with suppress(Exception):
-                await rabbitmq.close_quietly(connection)
-
     async def _check_sender(self, sender: str) -> None:
         if sender in self._known_senders:
             return
-        connection = self._connection
         if not is_sender_name(sender):
             raise UnknownSender(sender)
-        if connection is None:
-            raise rabbitmq.ConnectionLost("the connection was closed")
-        if not await declaring.sender_exists(connection, sender, timeout_s=self._timeout_s):
+        if not await declaring.sender_exists(self._link.connection, sender, timeout_s=self._timeout_s):
             raise UnknownSender(sender)
         self._known_senders.add(sender)
+
+
+def _properties(job: OtpJob, reply_to: _ReplyTo) -> spec.Basic.Properties:
+    return rabbitmq.properties(
+        kind=JOB_TYPE,
+        message_id=job.id,
+        timestamp=datetime.now(UTC),
+        reply_to=reply_to.queue,
+        correlation_id=reply_to.correlation_id,
+    )

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from aio_pika import exceptions as amqp
 from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource
 
-from otpost.errors import OtpostError
-from otpost.rabbitmq import QueueRefused, close_quietly, open_channel, table_of, translated, wire_of
+from otpost.errors import OtpostError, QueueRefused
+from otpost.rabbitmq import close_quietly, open_channel, table_of, translated, wire_of
 from otpost.topology import job_queue
 
 if TYPE_CHECKING:
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 class TopologyDiffers(OtpostError):
     """An exchange or a queue exists already, with other arguments."""
+
+
+class QueueLocked(QueueRefused):
+    """The queue belongs to another connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +72,19 @@ async def sender_exists(connection: AbstractConnection, sender: str, *, timeout_
 async def declare_exclusive(connection: AbstractConnection, name: str, *, timeout_s: float) -> None:
     """Declare a queue that only this connection may read and that goes with it.
 
-    :raises QueueRefused: another connection has it. :raises ConnectionLost: the connection is gone.
+    :raises QueueLocked: another connection has it. :raises QueueRefused: we may not. :raises ConnectionLost: the
+    connection is gone.
     """
     async with translated():
         channel = await open_channel(connection, confirms=False)
         try:
             await channel.declare_queue(name, exclusive=True, auto_delete=True, timeout=timeout_s)
         except ChannelLockedResource as error:
-            raise QueueRefused(f"the queue {name} belongs to another connection") from error
+            raise QueueLocked(f"the queue {name} belongs to another connection") from error
+        except ChannelAccessRefused as error:
+            raise QueueRefused(f"the broker does not let us declare {name}: {error}") from error
+        finally:
+            await close_quietly(channel)
 
 
 async def declare(connection: AbstractConnection, wanted: Topology, *, timeout_s: float = 30.0) -> None:

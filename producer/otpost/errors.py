@@ -3,8 +3,12 @@
 OtpostError
 ├── InvalidJob          the caller: the job breaks the contract; nothing was published
 ├── UnknownSender       the caller: no worker has declared that sender's queue
+├── ProducerClosed      the caller: the producer is used after its end
+├── InsideEventLoop     the caller: a blocking call where it would stop an event loop
+├── QueueRefused        the caller: a queue that should be read is missing, or not ours to read
 ├── BrokerUnreachable   the broker: no connection, wrong address or credentials; nothing was published
-└── NotConfirmed        the broker: the job may or may not be stored; the same id may safely be sent again
+├── NotConfirmed        the broker: the job may or may not be stored; the same id may safely be sent again
+└── NoResult            the workers: the job is stored, but its end was not told in time (also a TimeoutError)
 """
 
 from __future__ import annotations
@@ -54,6 +58,27 @@ class UnknownSender(OtpostError):
         )
 
 
+class ProducerClosed(OtpostError):
+    """The producer was closed before the call, or while it waited for a job's end."""
+
+    def __init__(self) -> None:
+        super().__init__("this producer was closed; make a new one, or close it only when nobody uses it any more")
+
+
+class InsideEventLoop(OtpostError):
+    """A blocking call from a thread whose event loop would stand still until it returns."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a BlockingProducer would stop the event loop that runs in this thread: "
+            "use 'await' with a Producer here, or asyncio.to_thread"
+        )
+
+
+class QueueRefused(OtpostError):
+    """A queue that should be read is missing, or not ours to read."""
+
+
 class BrokerUnreachable(OtpostError):
     """No usable connection to the broker; nothing was published.
 
@@ -77,4 +102,19 @@ class NotConfirmed(OtpostError):
         super().__init__(
             f"the broker did not confirm {len(self.job_ids)} job(s) ({shown}): {reason}; "
             "the same ids may safely be sent again"
+        )
+
+
+class NoResult(OtpostError, TimeoutError):
+    """The job is published, but its end did not come within the time-out; *job_id* tells which.
+
+    It goes on all the same. Asking again with the same job costs no second message: a job that has ended
+    meanwhile has its recorded end told again.
+    """
+
+    def __init__(self, job_id: str, timeout_s: float) -> None:
+        self.job_id = job_id
+        super().__init__(
+            f"no end of job {job_id} within {timeout_s:g} s: it is published under that id and goes on; "
+            "ask again with the same id, or see 'otpost results'; does a worker run?"
         )

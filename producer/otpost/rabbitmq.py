@@ -19,7 +19,7 @@ from aiormq import Connection as WireConnection
 from aiormq import spec
 from aiormq.exceptions import ChannelAccessRefused, ChannelInvalidStateError, ConnectionNotAllowed
 
-from otpost.errors import BrokerUnreachable, OtpostError
+from otpost.errors import BrokerUnreachable, OtpostError, QueueRefused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -48,10 +48,6 @@ class Unroutable(OtpostError):
 
 class Nacked(OtpostError):
     """A queue refused the message, usually because it is full."""
-
-
-class QueueRefused(OtpostError):
-    """A queue that should be read is missing, or not ours to read."""
 
 
 def properties(
@@ -101,7 +97,7 @@ async def connect(url: str, *, name: str, timeout_s: float) -> AbstractConnectio
     try:
         async with asyncio.timeout(timeout_s):
             connection = await aio_pika.connect(_with_heartbeat(url), client_properties={"connection_name": name})
-            _let_go_when_closed(connection)
+            let_go_when_closed(connection)
             return connection
     except asyncio.CancelledError:
         if _cancelled_by_us():
@@ -115,7 +111,7 @@ async def connect(url: str, *, name: str, timeout_s: float) -> AbstractConnectio
     raise BrokerUnreachable(f"{where}: {reason}", permanent=permanent)
 
 
-def _let_go_when_closed(connection: AbstractConnection) -> None:
+def let_go_when_closed(connection: AbstractConnection) -> None:
     """Free whoever waits for room in the queue of frames to be written, once nobody writes them any more.
 
     The library rejects what waits for an answer, but not what waits for that room: it would wait for ever, and
@@ -272,8 +268,11 @@ class Consumer:
     or it held a message for too long); the library tells of the latter only by a callback.
     """
 
-    def __init__(self, channel: AbstractChannel, wire: WireChannel, queue: str) -> None:
+    def __init__(
+        self, channel: AbstractChannel, wire: WireChannel, queue: str, on_death: Callable[[], None] | None = None
+    ) -> None:
         self.queue = queue
+        self._on_death = on_death
         self._channel = channel
         self._wire = wire
         self._tag: str | None = None
@@ -291,9 +290,10 @@ class Consumer:
         prefetch: int,
         no_ack: bool = False,
         arguments: Mapping[str, Argument | datetime] | None = None,
+        on_death: Callable[[], None] | None = None,
         timeout_s: float = 10.0,
     ) -> Self:
-        """Consume from *queue*, at most *prefetch* unacknowledged messages at a time.
+        """Consume from *queue*, at most *prefetch* unacknowledged messages at a time; *on_death* is called once.
 
         :raises QueueRefused: the queue is missing or may not be read. :raises ConnectionLost: no connection.
         """
@@ -303,7 +303,7 @@ class Consumer:
 
         async with translated():
             channel = await open_channel(connection, confirms=False)
-            consumer = cls(channel, await wire_of(channel), queue)
+            consumer = cls(channel, await wire_of(channel), queue, on_death)
             try:
                 await consumer._wire.basic_qos(prefetch_count=prefetch, timeout=timeout_s)
                 answer = await consumer._wire.basic_consume(
@@ -321,7 +321,10 @@ class Consumer:
             return consumer
 
     def _died(self, _: object) -> None:
-        self._dead.set()
+        if not self._dead.is_set():
+            self._dead.set()
+            if self._on_death is not None:
+                self._on_death()
 
     @property
     def is_dead(self) -> bool:

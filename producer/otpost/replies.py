@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from otpost import declaring, rabbitmq
-from otpost.result import OtpResult
+from otpost.errors import OtpostError, QueueRefused
+from otpost.result import OtpResult, UnreadableResult
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Iterator
 
+    from aio_pika.abc import AbstractConnection
     from aiormq.abc import DeliveredMessage
 
 # Not below "otpost.": no queue of that name may be a place for replies.
@@ -20,35 +22,104 @@ _PREFIX: Final = "reply.otpost."
 _PREFETCH: Final = 100
 
 
-class Replies:
-    """The results that were sent to *queue*, to be named as ``reply_to`` of a job."""
+class Inbox:
+    """What one request is told. *lost* is set when the queue that it named as ``reply_to`` has gone."""
 
-    def __init__(self, queue: str) -> None:
-        self.queue = queue
-        self._arrived: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
+    def __init__(self) -> None:
+        self.lost = asyncio.Event()
+        self._arrived: asyncio.Queue[OtpResult | OtpostError] = asyncio.Queue()
 
-    def put(self, message: DeliveredMessage) -> None:
-        """Take a delivery."""
-        self._arrived.put_nowait(message)
+    def put(self, news: OtpResult | OtpostError) -> None:
+        """Take a result; or an error, after which nothing more comes."""
+        self._arrived.put_nowait(news)
 
     async def next(self) -> OtpResult:
-        """Wait for the next result."""
-        return OtpResult.parse((await self._arrived.get()).body)
+        """Wait for the next result. Raises the error that was put in its place."""
+        news = await self._arrived.get()
+        if isinstance(news, OtpostError):
+            raise news
+        return news
 
 
-@asynccontextmanager
-async def open_replies(url: str, *, timeout_s: float = 10.0) -> AsyncIterator[Replies]:
-    """Declare a queue that lives as long as its connection, and read it.
+class Replies:
+    """One reply queue for any number of requests; each is told by its correlation id, which is its job's id."""
 
-    :raises BrokerUnreachable: no connection. :raises ConnectionLost: it broke at once.
-    """
-    connection = await rabbitmq.connect(url, name="otpost replies", timeout_s=timeout_s)
-    try:
-        replies = Replies(_PREFIX + uuid4().hex)
-        await declaring.declare_exclusive(connection, replies.queue, timeout_s=timeout_s)
-        await rabbitmq.Consumer.open(
-            connection, replies.queue, replies.put, prefetch=_PREFETCH, no_ack=True, timeout_s=timeout_s
-        )
-        yield replies
-    finally:
-        await rabbitmq.close_quietly(connection)
+    def __init__(self) -> None:
+        self._inboxes: dict[str, set[Inbox]] = {}
+        self._opening: asyncio.Task[rabbitmq.Consumer] | None = None
+
+    @contextmanager
+    def inbox(self, job_id: str) -> Iterator[Inbox]:
+        """Collect what comes for this job while the block runs."""
+        inbox = Inbox()
+        inboxes = self._inboxes.setdefault(job_id, set())
+        inboxes.add(inbox)
+        try:
+            yield inbox
+        finally:
+            inboxes.discard(inbox)
+            if not inboxes and self._inboxes.get(job_id) is inboxes:
+                del self._inboxes[job_id]
+
+    async def queue_on(self, connection: AbstractConnection, *, timeout_s: float) -> str:
+        """Return the queue's name; it is declared on *connection* where there is none any more.
+
+        :raises QueueRefused: we may not declare or read it. :raises ConnectionLost: the connection is gone.
+        """
+        if self._opening is None or _is_over(self._opening):
+            self._opening = asyncio.create_task(self._open(connection, timeout_s))
+            # Everybody who waited for it may be gone by the time that it fails.
+            self._opening.add_done_callback(lambda opening: opening.cancelled() or opening.exception())
+        # Shielded: who opens it opens it for all, and may give up meanwhile.
+        return (await asyncio.shield(self._opening)).queue
+
+    async def close(self, reason: OtpostError) -> None:
+        """Delete the queue; whoever still waits is told *reason*."""
+        for inboxes in self._inboxes.values():
+            for inbox in inboxes:
+                inbox.put(reason)
+        opening, self._opening = self._opening, None
+        if opening is None:
+            return
+        opening.cancel()
+        if opening.done() and not _is_over(opening):
+            await opening.result().close()
+
+    async def _open(self, connection: AbstractConnection, timeout_s: float) -> rabbitmq.Consumer:
+        name = _PREFIX + uuid4().hex
+        try:
+            await declaring.declare_exclusive(connection, name, timeout_s=timeout_s)
+            return await rabbitmq.Consumer.open(
+                connection,
+                name,
+                self._take,
+                prefetch=_PREFETCH,
+                no_ack=True,
+                on_death=self._lost,
+                timeout_s=timeout_s,
+            )
+        except QueueRefused as error:
+            raise QueueRefused(
+                f"{error}; to be told results this user needs the permissions 'configure' and 'read' "
+                f"for '{_PREFIX}*', or else send without waiting and read 'results'"
+            ) from error
+
+    def _take(self, message: DeliveredMessage) -> None:
+        try:
+            result = OtpResult.parse(message.body)
+        except UnreadableResult:
+            return  # Whoever knows the queue's name can write into it.
+        for inbox in self._inboxes.get(message.header.properties.correlation_id or "", ()):
+            inbox.put(result)
+
+    def _lost(self) -> None:
+        for inboxes in self._inboxes.values():
+            for inbox in inboxes:
+                inbox.lost.set()
+
+
+def _is_over(opening: asyncio.Task[rabbitmq.Consumer]) -> bool:
+    """Whether there is no queue and none is about to be there."""
+    if not opening.done():
+        return False
+    return opening.cancelled() or opening.exception() is not None or opening.result().is_dead

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from otpost import rabbitmq
-from otpost.errors import BrokerUnreachable
+from otpost.errors import BrokerUnreachable, QueueRefused
 from otpost.result import EVENT_TYPE, OtpResult
 from otpost.topology import RESULTS
 
@@ -52,7 +52,7 @@ async def read_results(url: str, position: Position, *, timeout_s: float) -> Asy
                         yield OtpResult.parse(message.body)
                     await feed.acknowledge(message)
                     position = position.past((message.header.properties.headers or {}).get("x-stream-offset"))
-        except (rabbitmq.ConnectionLost, rabbitmq.QueueRefused, BrokerUnreachable):
+        except (rabbitmq.ConnectionLost, QueueRefused, BrokerUnreachable):
             # A queue that was there before comes back with its broker.
             if not connected_once:
                 raise

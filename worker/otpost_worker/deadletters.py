@@ -277,7 +277,7 @@ async def _alone(connection: AbstractConnection) -> None:
     while True:
         try:
             await declaring.declare_exclusive(connection, _LOCK, timeout_s=_TIMEOUT_S)
-        except rabbitmq.QueueRefused as error:
+        except declaring.QueueLocked as error:
             if time.monotonic() > deadline:
                 raise DeadLettersBusy(
                     "the dead letters are in the hands of another 'otpost dead' command; try again when it is done"

@@ -16,7 +16,7 @@ from uuid import uuid4
 import structlog
 
 from otpost import declaring, rabbitmq
-from otpost.errors import BrokerUnreachable
+from otpost.errors import BrokerUnreachable, QueueRefused
 from otpost.rabbitmq import ConnectionLost, Nacked, Unroutable
 from otpost.result import RESULT_TYPE
 from otpost.topology import DEAD, HEADER_TRACEPARENT, JOBS, RESULTS, Topology, delay_route
@@ -336,7 +336,7 @@ class Intake:
             self.connected.set()
             try:
                 await self._consume(connection, stopping=stopping, drained=drained)
-            except (ConnectionLost, rabbitmq.QueueRefused) as error:
+            except (ConnectionLost, QueueRefused) as error:
                 _log.warning("broker.lost", error=str(error))
                 failures = 0 if self.ready.is_set() else failures
                 await _first(stopping.wait(), asyncio.sleep(self._reconnecting.pause_s(failures)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -11,9 +10,9 @@ import orjson
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from otpost.client import Producer
-from otpost.errors import InvalidJob, NotConfirmed, Problem
+from otpost.errors import InvalidJob, NoResult, NotConfirmed, Problem
 from otpost.job import OtpJob
-from otpost.replies import Replies, open_replies
+from otpost.result import Status
 from otpost.topology import DEFAULT_SENDER
 from otpost_worker.cli.context import broker_url, err, json_option, load_settings, print_json, run_async
 from otpost_worker.cli.results import print_result
@@ -21,7 +20,6 @@ from otpost_worker.cli.results import print_result
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_WELL = frozenset({"accepted", "sent", "delivered", "read"})
 _MAX_SHOWN_PROBLEMS = 20
 
 
@@ -96,24 +94,17 @@ async def _send_one(url: str, job: OtpJob, sender: str, wait_s: float | None, *,
         if wait_s is None:
             _print_id(await producer.send(job), as_json=as_json)
             return 0
-        async with open_replies(url) as replies:
-            _print_id(await producer.send(job, reply_to=replies.queue), as_json=as_json)
-            return await _wait(replies, job, wait_s, as_json=as_json)
-
-
-async def _wait(replies: Replies, job: OtpJob, wait_s: float, *, as_json: bool) -> int:
-    try:
-        async with asyncio.timeout(wait_s):
-            while True:
-                result = await replies.next()
-                if result.job_id != job.id:
-                    continue
-                print_result(result, as_json=as_json)
-                if result.ends_job:
-                    return 0 if result.status in _WELL else 1
-    except TimeoutError:
-        err().print(f"otpost: no end within {wait_s:g} s; the job goes on: see 'otpost results'")
-        return 1
+        try:
+            end = await producer.request(
+                job,
+                timeout_s=wait_s,
+                on_confirmed=lambda job: _print_id(job.id, as_json=as_json),
+                on_result=lambda result: print_result(result, as_json=as_json),
+            )
+        except NoResult:
+            err().print(f"otpost: no end within {wait_s:g} s; the job goes on: see 'otpost results'")
+            return 1
+        return 0 if end.status is Status.ACCEPTED else 1
 
 
 def _print_id(job_id: str, *, as_json: bool) -> None:
