@@ -52,8 +52,8 @@ class Producer:
     how many jobs ``send_many`` lets wait for their confirms at once.
 
     *connection*, an open one of aio-pika's, is used in place of one of our own and never closed here. One of
-    ``aio_pika.connect_robust`` is waited for when it is lost; any other is not opened again, and every call raises
-    ``BrokerUnreachable`` from then on.
+    ``aio_pika.connect_robust`` is waited for when it is lost; any other is not opened again, and every further call
+    raises ``BrokerUnreachable``.
     """
 
     def __init__(

@@ -99,5 +99,4 @@ class Link:
         if connection is not None and connection is not self._given:
             await rabbitmq.close_quietly(connection)
         elif publisher is not None:
-            # A channel of a connection that comes back by itself comes back with it, unless it is closed.
             await publisher.close()

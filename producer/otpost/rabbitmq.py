@@ -197,7 +197,8 @@ async def translated() -> AsyncIterator[None]:
 
 async def open_channel(connection: AbstractConnection, *, confirms: bool) -> AbstractChannel:
     """Open a channel; with *confirms*, each publish waits for the broker's word, and what is unroutable raises."""
-    channel = connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
+    # Not connection.channel(): a connection that comes back by itself would bring its channels back too, beside ours.
+    channel = aio_pika.Channel(connection, publisher_confirms=confirms, on_return_raises=confirms)
     await channel.initialize()
     return channel
 

@@ -13,7 +13,6 @@ from broker import Vhost, fresh_vhost
 from otpost import BlockingProducer, OtpJob, OtpResult, Producer
 from otpost.errors import OtpostError
 from service import CODE, PATIENCE_S, running_service
-from worker_process import requested_twice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,36 +71,30 @@ async def test_every_request_returns_or_raises_within_its_time_out(
     graceful: bool,  # noqa: FBT001 - a parameter
 ) -> None:
     node = restarted_vhost.node
+    blocking = BlockingProducer(restarted_vhost.url, timeout_s=PATIENCE_S)
     async with running_service(restarted_vhost, tmp_path) as service, Producer(restarted_vhost.url) as producer:
         requests = Requests(producer)
         async with asyncio.timeout(110), asyncio.TaskGroup() as asking:
             for _ in range(8):
                 asking.create_task(requests.keep_asking())
+            await asyncio.to_thread(blocking.send, OtpJob(id="before", to="+12025550187", code=CODE))
             await more_requests(service, 50)
             await asyncio.to_thread(node.sync)
-            await node.restart_async(graceful=graceful)
-            before = requests.returned()
+            restarting = asyncio.create_task(node.restart_async(graceful=graceful))
+            await asyncio.to_thread(blocking.send, OtpJob(id="during", to="+12025550187", code=CODE))
+            await restarting
+            returned_before = requests.returned()
             await more_requests(service, 50)
             requests.enough.set()
         # What was asked before and after the restart was answered; what met it, too, or it was told why not.
-        assert before >= 20
-        assert requests.returned() >= before + 20
+        assert returned_before >= 20
+        assert requests.returned() >= returned_before + 20
         assert requests.longest_s < TIMEOUT_S + SLACK_S
-        statuses = {outcome.status for outcome in requests.outcomes.values() if isinstance(outcome, OtpResult)}
-        assert statuses == {"accepted"}
-        assert requested_twice(service.simulator.journal) == {}
-
-
-async def test_a_blocking_producer_sends_on_after_a_restart(restarted_vhost: Vhost, tmp_path: Path) -> None:
-    producer = BlockingProducer(restarted_vhost.url, timeout_s=PATIENCE_S)
-    async with running_service(restarted_vhost, tmp_path):
-        one, other = (OtpJob(id=f"job-{number}", to=f"+120155500{number:02}", code=CODE) for number in range(2))
-        await asyncio.to_thread(producer.send, one)
-        restarting = asyncio.create_task(restarted_vhost.node.restart_async())
-        sent = asyncio.to_thread(producer.send, other)
-        assert await sent == "job-1"
-        await restarting
-        for job in (one, other):
-            end = await asyncio.to_thread(producer.request, job, timeout_s=PATIENCE_S)
-            assert end.status == "accepted"
-    await asyncio.to_thread(producer.close)
+        for job_id in ("before", "during"):
+            job = OtpJob(id=job_id, to="+12025550187", code=CODE)
+            requests.outcomes[job_id] = await asyncio.to_thread(blocking.request, job, timeout_s=PATIENCE_S)
+        returned = [outcome for outcome in requests.outcomes.values() if isinstance(outcome, OtpResult)]
+        assert {end.status for end in returned} == {"accepted"}
+        callbacks = [entry.callback for entry in service.simulator.journal.entries()]
+        assert len(callbacks) == len(set(callbacks))
+    await asyncio.to_thread(blocking.close)
