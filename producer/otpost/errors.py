@@ -17,11 +17,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 
 class OtpostError(Exception):
-    """Base of every error that this package raises."""
+    """Base of every error that this package raises; each can be pickled, as process pools and Celery do."""
+
+    def __reduce__(self) -> tuple[Callable[..., OtpostError], tuple[object, ...]]:
+        # The usual way calls the constructor with the message, but ours take what the message is made of.
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[OtpostError], args: tuple[object, ...], state: dict[str, object]) -> OtpostError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 @dataclass(frozen=True, slots=True)
