@@ -283,8 +283,9 @@ async def test_inside_an_event_loop_it_refuses_and_says_what_to_use(vhost: Vhost
 
 
 FORKING: Final = """
-import os, sys
+import os, sys, warnings
 from otpost import BlockingProducer, OtpJob
+warnings.filterwarnings("ignore", "This process .* is multi-threaded")  # from Python 3.12 on; the very case in hand
 producer = BlockingProducer()
 def send(name):
     return producer.send(OtpJob(id=name, to="+12025550187", code="806274"))
