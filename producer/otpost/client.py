@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 BROKER_URL_VARIABLE: Final = "OTPOST_BROKER_URL"
 _RECONNECT_PAUSE_S: Final = 0.2
-# A request is published again after the first of these, then after twice as long each time; from the second one
-# on where its reply queue was lost. The first is longer than all but a few jobs take.
+# A request without an end is published again after the first of these, which is longer than all but a few jobs take,
+# then after twice as long each time. Where its reply queue was lost, at once, and the pauses begin with the second.
 _ASK_AGAIN_S: Final = 8.0
 _ASK_AGAIN_AFTER_LOSS_S: Final = 1.0
 

@@ -29,7 +29,7 @@ class Link:
         self._given = given
         self._timeout_s = timeout_s
         self._opening = asyncio.Lock()
-        self._closed = False
+        self._closed = asyncio.Event()
         self._connection: AbstractConnection | None = None
         self._publisher: rabbitmq.Publisher | None = None
 
@@ -45,7 +45,7 @@ class Link:
 
     def reopen(self) -> None:
         """Allow it to be opened, also after it was closed."""
-        self._closed = False
+        self._closed.clear()
 
     async def publisher(self) -> rabbitmq.Publisher:
         """Return the open channel, within the time-out.
@@ -55,7 +55,7 @@ class Link:
         if self._publisher is not None and self._publisher.is_open:
             return self._publisher
         async with self._opening:
-            if self._closed:
+            if self._closed.is_set():
                 raise ProducerClosed
             if self._publisher is None or not self._publisher.is_open:
                 await self._let_go()
@@ -66,11 +66,14 @@ class Link:
                 except (rabbitmq.ConnectionLost, TimeoutError) as error:
                     reason = str(error) or f"no channel within {self._timeout_s:g} s"
                     raise BrokerUnreachable(f"{rabbitmq.visible_url(self._url)}: {reason}") from error
+                if self._closed.is_set():  # while it was being opened
+                    await self._let_go()
+                    raise ProducerClosed
             return self._publisher
 
     async def close(self) -> None:
         """Close what was opened here, for good; safe at any time."""
-        self._closed = True
+        self._closed.set()
         await self._let_go()
 
     async def _connect(self) -> AbstractConnection:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from otpost import BrokerUnreachable, NoResult, OtpJob, Producer, ProducerClosed, QueueRefused, UnknownSender, client
+from otpost.rabbitmq import ConnectionLost
 from service import CODE, NUMBER, PATIENCE_S, Amqp, declare_topology, running_service
 
 if TYPE_CHECKING:
@@ -236,6 +237,19 @@ async def test_a_producer_that_is_closed_ends_the_requests_that_wait(lonely: Pro
         await lonely.send(job("job-2"))
     await vhost.wait_for_connections(0, "otpost producer")
     assert vhost.ready_count(JOBS) == 1
+
+
+async def test_a_producer_that_is_closed_while_it_connects_is_left_without_a_connection(vhost: Vhost) -> None:
+    await declare_topology(vhost, "default")
+    producer = Producer(vhost.url)
+    sending = asyncio.create_task(producer.send(job("job-1")))
+    await asyncio.sleep(0)
+    await producer.close()
+    with pytest.raises(ProducerClosed):
+        await sending
+    with pytest.raises(ConnectionLost):
+        _ = producer._link.connection
+    assert vhost.ready_count(JOBS) == 0
 
 
 async def test_a_time_out_of_the_callers_own_is_not_taken_for_ours(producer: Producer) -> None:
