@@ -61,7 +61,7 @@ _ROOM_OF: Final = {name: room for room, names in _ROOMS.items() for name in name
 if not TYPE_CHECKING:  # a type checker that saw it would take any misspelt name for one of ours
 
     def __getattr__(name: str) -> object:
-        """Import a name's room when it is first asked for (PEP 562): AMQP and pydantic take 0.2 s each to load."""
+        """Import a name's room when it is first asked for (PEP 562): pydantic and AMQP take 0.1 s each to load."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         found: object = getattr(import_module(f"{__name__}.{_ROOM_OF.get(name, 'errors')}"), name)
