@@ -8,14 +8,14 @@ import threading
 import weakref
 from collections import deque
 from concurrent.futures import CancelledError, Future
-from typing import TYPE_CHECKING, Final, Literal, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Literal, Self, TypeVar
 
 from otpost.client import Producer
 from otpost.errors import BrokerUnreachable, InsideEventLoop, NotConfirmed, OtpostError, ProducerClosed
 from otpost.topology import DEFAULT_SENDER
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
     from datetime import datetime, timedelta
     from types import TracebackType
     from typing import Any
@@ -166,18 +166,17 @@ class BlockingProducer:
         *,
         queue: str | None = None,
         since: datetime | timedelta | _Since = "next",
-    ) -> Iterator[OtpResult]:
-        """Iterate over results as they come, for ever; see ``Producer.results``."""
+    ) -> Generator[OtpResult, None, None]:
+        """Iterate over results as they come, for ever, or until it is closed; see ``Producer.results``."""
         return self._read(self._running(), queue, since)
 
-    def _read(self, engine: _Engine, queue: str | None, since: datetime | timedelta | _Since) -> Iterator[OtpResult]:
+    def _read(
+        self, engine: _Engine, queue: str | None, since: datetime | timedelta | _Since
+    ) -> Generator[OtpResult, None, None]:
+        # An iteration that is given up, wherever that happens, closes this one: asyncio does so in the loop's thread.
         results = engine.producer.results(queue=queue, since=since)
-        try:
-            while True:
-                yield _outcome(engine.submit(lambda _: _next(results)))
-        finally:
-            # Not waited for: this runs wherever a forgotten iterator is collected, perhaps in the loop's own thread.
-            engine.submit(lambda _: _close(results))
+        while True:
+            yield _outcome(engine.submit(lambda _: _next(results)))
 
     def _call(self, call: Callable[[Producer], Coroutine[Any, Any, T]]) -> T:
         return _outcome(self._running().submit(call))
@@ -291,7 +290,3 @@ def _sending(job: OtpJob, sender: str | None) -> Callable[[Producer], Coroutine[
 
 async def _next(results: AsyncIterator[OtpResult]) -> OtpResult:
     return await anext(results)
-
-
-async def _close(results: AsyncIterator[OtpResult]) -> None:
-    await cast("AsyncGenerator[OtpResult]", results).aclose()

@@ -14,7 +14,7 @@ from otpost.result import OtpResult, ResultError, Status, mask_number
 from otpost.topology import DEFAULT_SENDER
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Generator, Iterable
     from datetime import timedelta
     from types import TracebackType
 
@@ -229,7 +229,7 @@ class RecordingBlockingProducer(_Recording):
         *,
         queue: str | None = None,  # noqa: ARG002 - the signature is the real one's
         since: datetime | timedelta | Literal["first", "last", "next"] = "next",  # noqa: ARG002 - as above
-    ) -> Iterator[OtpResult]:
+    ) -> Generator[OtpResult, None, None]:
         """Yield what is put into *to_come*, for ever."""
         while True:
             self._maybe_fail()

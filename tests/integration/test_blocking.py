@@ -219,16 +219,20 @@ def test_request_without_a_worker_raises_in_time(producer: BlockingProducer) -> 
     assert 0.4 <= time.monotonic() - begun < 6
 
 
+@pytest.mark.parametrize("given_up", ["closed", "forgotten"])
 def test_results_are_a_plain_iterator_and_its_end_is_the_end_of_its_connection(
-    producer: BlockingProducer, broker: Vhost
+    producer: BlockingProducer, broker: Vhost, given_up: str
 ) -> None:
     for number in range(3):
         broker.publish("default.accepted", accepted_result(number), exchange=STREAM)
     results = producer.results(since="first")
     assert [next(results).job_id for _ in range(3)] == ["job-0", "job-1", "job-2"]
     asyncio.run(broker.wait_for_connections(1, "otpost results"))
-    del results
-    gc.collect()
+    if given_up == "closed":
+        results.close()
+    else:
+        del results
+        gc.collect()
     asyncio.run(broker.wait_for_connections(0, "otpost results"))
 
 
