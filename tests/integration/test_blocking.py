@@ -287,7 +287,7 @@ async def test_inside_an_event_loop_it_refuses_and_says_what_to_use(vhost: Vhost
 
 
 FORKING: Final = """
-import os, sys, warnings
+import os, signal, sys, warnings
 from otpost import BlockingProducer, OtpJob
 warnings.filterwarnings("ignore", "This process .* is multi-threaded")  # from Python 3.12 on; the very case in hand
 producer = BlockingProducer()
@@ -298,6 +298,7 @@ children = []
 for number in range(3):
     child = os.fork()
     if child == 0:
+        signal.alarm(30)  # one that hangs does not outlive the test
         send(f"child-{number}-one")
         send(f"child-{number}-two")
         sys.exit(0)  # with all that a process does at its end

@@ -14,7 +14,6 @@ from broker_users import ROLES, definitions, password_hash
 from command import otpost
 from otpost import OtpJob, Producer
 from otpost.errors import UnknownSender
-from otpost.replies import open_replies
 from otpost_worker.simulator import Simulator, SimulatorOptions
 from service import CODE, NUMBER, PATIENCE_S, job_body
 from worker_process import worker_environment, worker_process
@@ -70,12 +69,11 @@ async def test_with_these_permissions_jobs_are_sent_and_told_of_and_their_dead_l
         async with worker_process(environment) as worker, Producer(urls["producer"]) as producer:
             with pytest.raises(UnknownSender):
                 await producer.send(OtpJob(to=NUMBER, code=CODE), sender="nobody")
-            async with open_replies(urls["producer"]) as replies:
-                job_id = await producer.send(OtpJob(to=NUMBER, code=CODE), reply_to=replies.queue)
-                async with asyncio.timeout(PATIENCE_S):
-                    assert (await replies.next()).status.value == "accepted"
-                    from_the_stream = await anext(producer.results(since=timedelta(hours=1)))
-                assert (from_the_stream.job_id, from_the_stream.status.value) == (job_id, "accepted")
+            end = await producer.request(OtpJob(to=NUMBER, code=CODE), timeout_s=PATIENCE_S)
+            async with asyncio.timeout(PATIENCE_S):
+                from_the_stream = await anext(producer.results(since=timedelta(hours=1)))
+            assert end.status == "accepted"
+            assert from_the_stream == end
             delayed = await producer.send(OtpJob(to=ON_THE_SECOND_TRY, code=CODE, id="delayed-1"))
             async with asyncio.timeout(PATIENCE_S):
                 statuses = [one.status.value async for one in results_of(producer, delayed)]
