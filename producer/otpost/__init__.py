@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from otpost.blocking import BlockingProducer
     from otpost.client import Producer
     from otpost.errors import (
+        AccessRefused,
         BrokerUnreachable,
         InsideEventLoop,
         InvalidJob,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AccessRefused",
     "BlockingProducer",
     "BrokerUnreachable",
     "InsideEventLoop",

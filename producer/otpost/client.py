@@ -9,7 +9,15 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
 
 from otpost import declaring, rabbitmq
-from otpost.errors import BrokerUnreachable, NoResult, NotConfirmed, OtpostError, ProducerClosed, UnknownSender
+from otpost.errors import (
+    AccessRefused,
+    BrokerUnreachable,
+    NoResult,
+    NotConfirmed,
+    OtpostError,
+    ProducerClosed,
+    UnknownSender,
+)
 from otpost.job import JOB_TYPE, OtpJob, is_sender_name
 from otpost.link import Link
 from otpost.replies import Replies
@@ -217,7 +225,7 @@ class Producer:
                         return
                     await asyncio.sleep(_RECONNECT_PAUSE_S)
         except (BrokerUnreachable, ProducerClosed) as error:
-            if not published:
+            if not published or isinstance(error, AccessRefused):
                 raise
             raise NotConfirmed([job.id], str(error)) from error
         except (rabbitmq.Nacked, rabbitmq.Unroutable) as error:

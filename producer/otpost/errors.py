@@ -7,6 +7,7 @@ OtpostError
 ├── InsideEventLoop     the caller: a blocking call where it would stop an event loop
 ├── QueueRefused        the caller: a queue that should be read is missing, or not ours to read
 ├── BrokerUnreachable   the broker: no connection, wrong address or credentials; nothing was published
+│   └── AccessRefused   the broker: its user lacks a right; nothing was published
 ├── NotConfirmed        the broker: the job may or may not be stored; the same id may safely be sent again
 └── NoResult            the workers: the job is stored, but its end was not told in time (also a TimeoutError)
 """
@@ -99,6 +100,13 @@ class BrokerUnreachable(OtpostError):
     def __init__(self, message: str, *, permanent: bool = False) -> None:
         self.permanent = permanent
         super().__init__(message)
+
+
+class AccessRefused(BrokerUnreachable):
+    """The broker's user lacks the right to do this; nothing was published, and waiting does not mend it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, permanent=True)
 
 
 class NotConfirmed(OtpostError):

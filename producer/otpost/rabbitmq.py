@@ -10,16 +10,17 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final, Self, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import aio_pika
 from aio_pika import exceptions as amqp
 from aiormq import Channel as WireChannel
 from aiormq import Connection as WireConnection
 from aiormq import spec
-from aiormq.exceptions import ChannelAccessRefused, ChannelInvalidStateError, ConnectionNotAllowed
+from aiormq.exceptions import ChannelAccessRefused, ChannelInvalidStateError
 
-from otpost.errors import BrokerUnreachable, OtpostError, QueueRefused
+from otpost.diagnosis import diagnosis, too_old
+from otpost.errors import AccessRefused, BrokerUnreachable, OtpostError, QueueRefused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -97,8 +98,6 @@ async def connect(url: str, *, name: str, timeout_s: float) -> AbstractConnectio
     try:
         async with asyncio.timeout(timeout_s):
             connection = await aio_pika.connect(_with_heartbeat(url), client_properties={"connection_name": name})
-            let_go_when_closed(connection)
-            return connection
     except asyncio.CancelledError:
         if _cancelled_by_us():
             raise
@@ -107,7 +106,15 @@ async def connect(url: str, *, name: str, timeout_s: float) -> AbstractConnectio
         reason = f"no answer within {timeout_s:g} s; is a firewall in between, or another service on that port?"
         permanent = False
     except Exception as error:  # noqa: BLE001 - a foreign protocol on that port fails in any of a dozen ways
-        reason, permanent = _diagnosis(error, vhost=unquote(urlsplit(url).path[1:]) or "/")
+        reason, permanent = diagnosis(error, urlsplit(url))
+    else:
+        let_go_when_closed(connection)
+        wire = _wire_connection(connection)
+        old = too_old(wire.server_properties) if wire is not None else None
+        if old is None:
+            return connection
+        await close_quietly(connection)
+        reason, permanent = old, True
     raise BrokerUnreachable(f"{where}: {reason}", permanent=permanent)
 
 
@@ -117,10 +124,9 @@ def let_go_when_closed(connection: AbstractConnection) -> None:
     The library rejects what waits for an answer, but not what waits for that room: it would wait for ever, and
     with it everybody who waits for the same channel's lock.
     """
-    transport = connection.transport
-    if transport is None:
+    wire = _wire_connection(connection)
+    if wire is None:
         return
-    wire = cast("WireConnection", transport.connection)
     loop = asyncio.get_running_loop()
 
     def let_go(rounds: int) -> None:
@@ -134,35 +140,17 @@ def let_go_when_closed(connection: AbstractConnection) -> None:
     wire.closing.add_done_callback(lambda _: let_go(_LET_GO_ROUNDS))
 
 
+def _wire_connection(connection: AbstractConnection) -> WireConnection | None:
+    """Reach the connection below aio-pika's; None where it is gone."""
+    transport = connection.transport
+    return cast("WireConnection", transport.connection) if transport is not None else None
+
+
 def _with_heartbeat(url: str) -> str:
     """Ask for a heartbeat, unless the URL does: a peer that vanished without a word is noticed by nothing else."""
     if "heartbeat=" in url:
         return url
     return f"{url}{'&' if '?' in url else '?'}heartbeat={_HEARTBEAT_S}"
-
-
-def _diagnosis(error: Exception, *, vhost: str) -> tuple[str, bool]:
-    """Tell what is wrong and what to do about it; and whether waiting will not mend it."""
-    match error:
-        case amqp.AuthenticationError():
-            return "the broker refuses the login; check user and password in OTPOST_BROKER_URL", True
-        case amqp.ProbableAuthenticationError():
-            own = "RabbitMQ lets 'guest' in from its own machine only"
-            return f"the broker refuses the login; check user and password in OTPOST_BROKER_URL ({own})", True
-        case amqp.ConnectionClosed():
-            detail = str(error.args[1]) if len(error.args) > 1 else "the broker closed the connection"
-            remedy = "check the virtual host at the end of the URL, and the user's permission for it"
-            return f"{detail}; {remedy}", isinstance(error, ConnectionNotAllowed)
-        case amqp.IncompatibleProtocolError():
-            return "what listens there does not speak AMQP 0-9-1; RabbitMQ's port is 5672, or 5671 with amqps://", False
-        case amqp.InvalidFrameError():
-            # How the library tells of a Connection.Close in place of Connection.OpenOk.
-            remedy = "check the virtual host at the end of the URL, and the user's permission for it"
-            return f"the broker does not let us into the virtual host {vhost!r}; {remedy}", True
-        case OSError() if error.errno is not None:
-            return f"{error.strerror or error}; does RabbitMQ run there?", False
-        case _:
-            return "what listens there does not answer as RabbitMQ does; is another service on that port?", False
 
 
 def _cancelled_by_us() -> bool:
@@ -171,8 +159,11 @@ def _cancelled_by_us() -> bool:
 
 
 @asynccontextmanager
-async def translated() -> AsyncIterator[None]:
-    """Turn what aio-pika raises while a channel is used into this module's errors."""
+async def translated(*, right: str = "use") -> AsyncIterator[None]:
+    """Turn what aio-pika raises while a channel is used into this module's errors.
+
+    *right* is what the broker's user has to be allowed: ``configure``, ``write`` or ``read``.
+    """
     try:
         yield
     except asyncio.CancelledError as error:
@@ -186,13 +177,20 @@ async def translated() -> AsyncIterator[None]:
     except TimeoutError as error:
         raise ConnectionLost("no confirm in time") from error
     except (amqp.AMQPError, ChannelInvalidStateError, OSError) as error:
-        raise ConnectionLost(f"{type(error).__name__}: the channel is closed") from error
+        raise _closed(error, right) from error
     except OtpostError:
         raise
     except Exception as error:
         if type(error) is Exception:  # how aiormq rejects a future without a reason
             raise ConnectionLost("the connection was closed") from error
         raise
+
+
+def _closed(error: Exception, right: str) -> OtpostError:
+    if not isinstance(error, ChannelAccessRefused):
+        return ConnectionLost(f"{type(error).__name__}: the channel is closed")
+    what = str(error).removeprefix("ACCESS_REFUSED - ")
+    return AccessRefused(f"{what}: it needs the right to {right}; give it with 'rabbitmqctl set_permissions'")
 
 
 async def open_channel(connection: AbstractConnection, *, confirms: bool) -> AbstractChannel:
@@ -243,9 +241,9 @@ class Publisher:
         """Publish and wait for the broker's confirm, *timeout_s* seconds at the most.
 
         :raises Unroutable: no queue took it. :raises Nacked: a queue refused it.
-        :raises ConnectionLost: it may or may not be stored.
+        :raises AccessRefused: the user may not write there. :raises ConnectionLost: it may or may not be stored.
         """
-        async with translated():
+        async with translated(right="write"):
             # Without waiting for the socket to drain: the confirm says more, and the channel's lock is held less.
             await self._wire.basic_publish(
                 body,
@@ -296,13 +294,14 @@ class Consumer:
     ) -> Self:
         """Consume from *queue*, at most *prefetch* unacknowledged messages at a time; *on_death* is called once.
 
-        :raises QueueRefused: the queue is missing or may not be read. :raises ConnectionLost: no connection.
+        :raises QueueRefused: the queue is missing. :raises AccessRefused: the user may not read it.
+        :raises ConnectionLost: no connection.
         """
 
         async def consumer_callback(message: DeliveredMessage) -> None:
             on_message(message)
 
-        async with translated():
+        async with translated(right="read"):
             channel = await open_channel(connection, confirms=False)
             consumer = cls(channel, await wire_of(channel), queue, on_death)
             try:
@@ -316,8 +315,6 @@ class Consumer:
                 )
             except amqp.ChannelNotFoundEntity as error:
                 raise QueueRefused(f"there is no queue {queue}; declare it with 'otpost topology declare'") from error
-            except ChannelAccessRefused as error:
-                raise QueueRefused(f"the broker refuses to let us read {queue}: {error}") from error
             consumer._tag = answer.consumer_tag
             return consumer
 

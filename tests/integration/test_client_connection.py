@@ -64,9 +64,9 @@ class TestBrokerUnreachable:
             writer.close()
 
         async with foreign_server(answer) as port:
-            message = await self.message_of(f"amqp://eve:s3cret@127.0.0.1:{port}/", permanent=False)
+            message = await self.message_of(f"amqp://eve:s3cret@127.0.0.1:{port}/", permanent=True)
         assert message.startswith(f"amqp://eve@127.0.0.1:{port}/: ")
-        assert "another service on that port?" in message or "does not speak AMQP" in message
+        assert "what listens there is no RabbitMQ, but another service; RabbitMQ's port is 5672" in message
 
     async def test_a_server_that_echoes_listens_there(self) -> None:
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -77,7 +77,7 @@ class TestBrokerUnreachable:
         async with foreign_server(answer) as port:
             message = await self.message_of(f"amqp://eve:s3cret@127.0.0.1:{port}/", permanent=False)
         assert message.startswith(f"amqp://eve@127.0.0.1:{port}/: ")
-        assert "another service on that port?" in message or "does not speak AMQP" in message
+        assert "what listens there does not answer as RabbitMQ does; RabbitMQ's port is 5672" in message
 
     async def test_a_server_that_never_answers_is_given_up_after_the_timeout(self) -> None:
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
