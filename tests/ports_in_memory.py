@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from message_schemas import assert_job_agrees, assert_result
+from otpost_worker.brake import Brake
 from otpost_worker.decision import Policy
-from otpost_worker.deliver import Brake, Deliverer, Sender
+from otpost_worker.deliver import Deliverer, Sender
 from otpost_worker.envelope import Defaults, Envelope
 from otpost_worker.ledger.sqlite import SqliteLedger
 from otpost_worker.metrics import Metrics

@@ -289,7 +289,8 @@ class OtpJob(BaseModel):
                 [
                     Problem(
                         "expires_at",
-                        "must be at most 5400 s after the job was made; it is later even from now",
+                        "must be at most 5400 s after the job was made; it is later even from now: if the job is "
+                        "right, the clock of its producer or of this worker is wrong",
                     )
                 ]
             )

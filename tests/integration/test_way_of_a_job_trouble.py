@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from structlog.testing import capture_logs
 
 from known_states import prepare
 from otpost_worker.envelope import Defaults
@@ -274,6 +275,17 @@ async def test_a_halted_sender_puts_its_jobs_on_the_ladder_unchanged_for_30_s(tm
     assert world.heard == ["job-1/1/1/retrying"]
 
 
+async def test_a_halt_and_its_end_are_told_once_each(tmp_path: Path) -> None:
+    world = new_world(tmp_path, TOKEN_REFUSED, TOKEN_REFUSED, ACCEPTED, ACCEPTED)
+    with capture_logs() as logged:
+        await world.deliver(envelope())
+        await world.run()
+        await world.deliver(envelope(job_body(id="job-2")))
+    assert world.provider.callbacks == ["job-1", "job-1/1/2", "job-1/1/3", "job-2"]
+    told = [(line["event"], line["log_level"]) for line in logged if str(line["event"]).startswith("sender.")]
+    assert told == [("sender.halted", "error"), ("sender.resumed", "info")]
+
+
 async def test_a_halted_senders_job_comes_back_at_its_deadline_where_that_is_sooner(tmp_path: Path) -> None:
     world = new_world(tmp_path, TOKEN_REFUSED, ACCEPTED)
     await world.deliver(envelope())
@@ -284,7 +296,11 @@ async def test_a_halted_senders_job_comes_back_at_its_deadline_where_that_is_soo
 
 async def test_a_halt_between_claim_and_request_releases_the_claim(tmp_path: Path) -> None:
     world = new_world(tmp_path)
-    world.after_claim = lambda: world.brake.halt(NOW + 30)
+
+    def halt() -> None:
+        world.brake.halt(NOW + 30, now=NOW)
+
+    world.after_claim = halt
     await world.deliver(envelope())
     assert world.provider.requests == []
     assert world.broker.delays == [(envelope(), 30.0)]

@@ -235,7 +235,7 @@ def test_a_file_that_cannot_be_read_is_told_with_its_name_and_why() -> None:
 
 def test_an_empty_secrets_file_is_no_secret() -> None:
     environment = {"OTPOST_PHONE_NUMBER_ID": "1", "OTPOST_ACCESS_TOKEN_FILE": "/run/secret"}
-    assert problems(environment, {"/run/secret": "\n"}) == ["OTPOST_ACCESS_TOKEN"]
+    assert problems(environment, {"/run/secret": "\n"}) == ["OTPOST_ACCESS_TOKEN_FILE"]
 
 
 def test_what_is_no_secret_has_no_file() -> None:

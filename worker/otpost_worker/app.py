@@ -15,10 +15,12 @@ import structlog
 
 from otpost.errors import OtpostError
 from otpost.topology import DROPPED, job_queue, topology
+from otpost_worker.brake import Brake
 from otpost_worker.brokers.rabbitmq import Incoming, Intake, Outbox, Reconnecting, Subscription
 from otpost_worker.brokers.rabbitmq_messages import envelope_of
+from otpost_worker.clocks import ClockWatch
 from otpost_worker.decision import Policy
-from otpost_worker.deliver import Brake, Deliverer, Sender
+from otpost_worker.deliver import Deliverer, Sender
 from otpost_worker.dropped import DroppedReader, foreign_sender, read_drop
 from otpost_worker.envelope import Defaults
 from otpost_worker.health import Readiness, serve_health
@@ -84,7 +86,8 @@ async def run_worker(settings: Settings, *, stopping: asyncio.Event, at_once: as
             stopping=stopping,
             background=in_flight.background,
         )
-        ours = {key: deliverer(_sender(key, one, session, settings)) for key, one in settings.senders.items()}
+        watch = ClockWatch()
+        ours = {key: deliverer(_sender(key, one, session, watch, settings)) for key, one in settings.senders.items()}
         dropped = DroppedReader(outbox, lambda sender: ours.get(sender) or deliverer(foreign_sender(sender)))
         intake = Intake(
             url,
@@ -190,16 +193,19 @@ def _dropped(reader: DroppedReader, in_flight: InFlight) -> Subscription:
     return Subscription(DROPPED, _DROPPED_PREFETCH, take)
 
 
-def _sender(name: str, one: SenderSettings, session: aiohttp.ClientSession, settings: Settings) -> Sender:
+def _sender(
+    name: str, one: SenderSettings, session: aiohttp.ClientSession, clock_watch: ClockWatch, settings: Settings
+) -> Sender:
     account = CloudApiAccount(
         phone_number_id=one.phone_number_id,
         access_token=one.access_token.get_secret_value(),
         api_base=one.api_base,
         api_version=one.api_version,
+        token_source=one.access_token_file or f"OTPOST_ACCESS_TOKEN (sender {name})",
     )
     return Sender(
         name=name,
-        provider=CloudApi(account, session, clock=time.time),
+        provider=CloudApi(account, session, clock=time.time, clock_watch=clock_watch),
         defaults=Defaults(one.template, one.language),
         policy=Policy(
             timeout_s=settings.http_timeout_s,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, assert_never
 import structlog
 
 from otpost_worker.attempts import Acknowledge, State, Wait, Wish
+from otpost_worker.clocks import ClockWatch
 from otpost_worker.decision import Bury, Decision, Done, Expire, Halt, Policy, RetryIn, after_unknown, decide
 from otpost_worker.envelope import Defaults, Envelope, Parcel, Unreadable, open_envelope
 from otpost_worker.outcome import Accepted, Error, Kind, Outcome, Refused
@@ -34,6 +35,7 @@ from otpost_worker.steps import buried_only, failed, invalid, step_of, subject_o
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from otpost_worker.brake import Brake
     from otpost_worker.envelope import Step
     from otpost_worker.ports import Broker, Clock, Ledger, Observer, Provider
 
@@ -49,17 +51,6 @@ _LEDGER_PAUSE_S: Final = 1.0
 _STARTS: Final = 5
 
 _log = structlog.get_logger("otpost.deliver")
-
-
-class Brake:
-    """Whether a sender is halted: after a refusal that concerns all of its jobs, none is tried for a while."""
-
-    def __init__(self) -> None:
-        self.until = 0.0
-
-    def halt(self, until: float) -> None:
-        """Send nothing before *until* (Unix seconds)."""
-        self.until = max(self.until, until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +91,7 @@ class Deliverer:
         self._random = random
         self._stopping = stopping
         self._background = background
+        self._clock_watch = ClockWatch()
 
     async def deliver(self, envelope: Envelope, *, ending: Ending | None = None) -> None:
         """Take the job as far as it goes now; with *ending* it is not sent any more, but ends like that."""
@@ -203,7 +195,10 @@ class Deliverer:
         )
         if isinstance(outcome, Refused) and outcome.error.kind is Kind.SENDER_HALTED:
             # Whatever becomes of this job, the others need not try.
-            self._sender.brake.halt(now + self._sender.policy.halt_pause_s)
+            if self._sender.brake.halt(now + self._sender.policy.halt_pause_s, now=now):
+                self._tell_halted(outcome)
+        elif isinstance(outcome, Accepted) and self._sender.brake.release(started_at):
+            _log.info("sender.resumed", sender=self._sender.name)
         step = step_of(decision, subject_of(parcel, provider=self._sender.provider.name), now=now)
         self._tell_ended(claimed.ticket, outcome, decision, duration_s=now - started_at)
         recorded = await self._record(claimed.ticket, _entry(outcome, decision, step), parcel.envelope)
@@ -323,6 +318,11 @@ class Deliverer:
     def _tell_begun(self, parcel: Parcel, ticket: Ticket, now: float) -> None:
         asked_at = parcel.job.created_at
         first = ticket.attempt == 1
+        if first and asked_at is not None:
+            # A job may be as old as it likes, but not younger than now.
+            offset_s = min(0.0, now - asked_at.timestamp())
+            if message := self._clock_watch.news(offset_s, other="whoever made the job (created_at)"):
+                _log.warning("clock.compared", sender=self._sender.name, job_id=parcel.job.id, message=message)
         if first:
             self._observer.job_begun(self._sender.name)
         self._observer.request_begun(
@@ -330,6 +330,11 @@ class Deliverer:
             waited_s=max(0.0, now - asked_at.timestamp()) if first and asked_at is not None else None,
             left_s=parcel.deadline - now,
         )
+
+    def _tell_halted(self, refused: Refused) -> None:
+        error, pause_s = refused.error, self._sender.policy.halt_pause_s
+        said = {"code": error.code, "http_status": error.http_status, "title": error.title, "detail": error.detail}
+        _log.error("sender.halted", sender=self._sender.name, **said, remedy=refused.remedy, retry_every_s=pause_s)
 
     def _tell_ended(self, ticket: Ticket, outcome: Outcome, decision: Decision, *, duration_s: float) -> None:
         error = None if isinstance(outcome, Accepted) else outcome.error

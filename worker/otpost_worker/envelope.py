@@ -100,8 +100,16 @@ def open_envelope(envelope: Envelope, defaults: Defaults, *, now: float) -> Parc
         return Unreadable(envelope, error.problems, readable_id(envelope.body))
     template, language = job.template or defaults.template, job.language or defaults.language
     problems = [
-        *([] if template else [Problem("template", "is required: this sender has no default template")]),
-        *([] if language else [Problem("language", "is required: this sender has no default language")]),
+        *(
+            []
+            if template
+            else [Problem("template", "is required: this sender has no default (OTPOST_TEMPLATE); name one in the job")]
+        ),
+        *(
+            []
+            if language
+            else [Problem("language", "is required: this sender has no default (OTPOST_LANGUAGE); name one in the job")]
+        ),
         *_reply_problems(envelope.reply),
     ]
     if problems or template is None or language is None:

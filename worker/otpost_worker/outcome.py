@@ -54,12 +54,14 @@ class Refused:
     *not_before_s*: the provider asked for this pause, or its table does (seconds).
     *max_retries*: how often this may be tried again, where its table says less than the policy would.
     *listed*: whether the table knows the code; somebody should see one that it does not.
+    *remedy*: what an operator has to do about it, where it concerns the sender and not one job.
     """
 
     error: Error
     not_before_s: float | None = None
     max_retries: int | None = None
     listed: bool = True
+    remedy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

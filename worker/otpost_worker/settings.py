@@ -63,6 +63,9 @@ class SenderSettings(BaseModel):
         AfterValidator(_fits_a_header),
         Field(description="A system user's token: printable ASCII without spaces."),
     ]
+    access_token_file: Annotated[
+        str | None, Field(description="The file that the token is read from, where it comes from one.")
+    ] = None
     template: Annotated[
         str | None,
         Field(pattern=r"^[a-z0-9_]{1,512}$", description="A template's name, a-z 0-9 _, for jobs that name none."),
@@ -208,7 +211,10 @@ def _from_file(
     name: str, file: str, variable: str, read_text: Callable[[str], str], problems: list[str]
 ) -> Iterator[tuple[str, str]]:
     try:
-        yield name, read_text(file).strip()
+        text = read_text(file).strip()
+        if not text:
+            problems.append(f"{variable}: {file} is empty; write the secret into it")
+        yield name, text or _UNREAD
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
         problems.append(f"{variable}: {file} cannot be read: {reason}; check the path and its permissions")
@@ -261,7 +267,8 @@ def _table(
     for name in SECRETS:
         if name in table and name + _FILE_SUFFIX.lower() in table:
             problems.append(f"{where}: {name} and {name}_file exclude each other: keep one of them")
-        if (file := filled.pop(name + _FILE_SUFFIX.lower(), None)) is not None:
+        key = name + _FILE_SUFFIX.lower()
+        if (file := filled.get(key) if key in _SENDER_FIELDS else filled.pop(key, None)) is not None:
             filled.update(_from_file(name, str(file), f"{where} {name}_file", read_text, problems))
     return filled
 

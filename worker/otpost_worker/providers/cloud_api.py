@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
+import structlog
 from yarl import URL
 
+from otpost_worker.clocks import ClockWatch, clock_offset_s
 from otpost_worker.outcome import Accepted, Error, Kind, Outcome, Refused, Unknown
 from otpost_worker.providers.cloud_api_codes import (
     DEFAULT_API_BASE,
     DEFAULT_API_VERSION,
+    remedy_of,
     rule_of,
     rule_of_status,
 )
@@ -31,6 +34,8 @@ NAME: Final = "cloud_api"
 _MAX_TEXT: Final = 300
 _MAX_WAIT_S: Final = 24 * 3600.0
 _TRACE_HEADERS: Final = ("x-fb-trace-id", "x-fb-request-id", "x-fb-debug")
+
+_log = structlog.get_logger("otpost.cloud_api")
 
 
 def request_body(message: Message) -> bytes:
@@ -181,12 +186,16 @@ def _trace_id(fields: Mapping[str, Any], headers: Mapping[str, str]) -> str | No
 
 @dataclass(frozen=True, slots=True)
 class CloudApiAccount:
-    """Where one sender's messages go, and with which token; the ``repr`` hides the token."""
+    """Where one sender's messages go, and with which token; the ``repr`` hides the token.
+
+    *token_source* is the setting or the file where an operator can renew it.
+    """
 
     phone_number_id: str
     access_token: str
     api_base: str = DEFAULT_API_BASE
     api_version: str = DEFAULT_API_VERSION
+    token_source: str = "OTPOST_ACCESS_TOKEN"  # noqa: S105 - the setting's name
 
     def __repr__(self) -> str:
         """Everything but the token."""
@@ -194,11 +203,20 @@ class CloudApiAccount:
 
 
 class CloudApi:
-    """Implements ``ports.Provider`` for one sender, over a session that it shares with others."""
+    """Implements ``ports.Provider`` for one sender, over a session and a watch that it shares with others."""
 
-    def __init__(self, account: CloudApiAccount, session: aiohttp.ClientSession, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        account: CloudApiAccount,
+        session: aiohttp.ClientSession,
+        *,
+        clock: Clock,
+        clock_watch: ClockWatch | None = None,
+    ) -> None:
         self._session = session
         self._clock = clock
+        self._clock_watch = clock_watch or ClockWatch()
+        self._token_source = account.token_source
         self._url = URL(f"{account.api_base.rstrip('/')}/{account.api_version}/{account.phone_number_id}/messages")
         self._headers = {
             "Authorization": f"Bearer {account.access_token}",
@@ -212,7 +230,17 @@ class CloudApi:
 
     async def send(self, message: Message) -> Outcome:
         """Make one request; see ``ports.Provider``."""
+        sent_at = self._clock()
         reply = await post(self._session, self._url, request_body(message), self._headers)
-        if isinstance(reply, Reply):
-            return outcome_of(reply, message, now=self._clock())
-        return reply
+        if not isinstance(reply, Reply):
+            return reply
+        self._compare_clocks(reply.headers.get("Date"), sent_at)
+        outcome = outcome_of(reply, message, now=self._clock())
+        if isinstance(outcome, Refused) and outcome.error.kind is Kind.SENDER_HALTED:
+            return replace(outcome, remedy=remedy_of(outcome.error.code, token_source=self._token_source))
+        return outcome
+
+    def _compare_clocks(self, date: str | None, sent_at: float) -> None:
+        offset_s = clock_offset_s(date, sent_at=sent_at, received_at=self._clock())
+        if offset_s is not None and (message := self._clock_watch.news(offset_s, other="the provider")):
+            _log.warning("clock.compared", message=message)

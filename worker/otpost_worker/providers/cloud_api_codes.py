@@ -150,6 +150,31 @@ def rule_of(code: int, subcode: int | None, *, status: int, transient: bool) -> 
     return Rule(Kind.BAD_REQUEST, listed=False)
 
 
+_PERMISSION: Final = "give its system user the permission whatsapp_business_messaging and this account, and a new token"
+_ACCOUNT: Final = "see the account and its phone number in Meta's WhatsApp Manager, and Business Support Home"
+
+
+def remedy_of(code: int | None, *, token_source: str) -> str:
+    """Tell an operator what to do about a refusal that halts the sender; *token_source* is where its token is from."""
+    match code:
+        case 0 | 102 | 104 | 190:
+            return f"the access token is expired, revoked or wrong: put a new one into {token_source} and restart"
+        case 3 | 10 | 131005:
+            return f"the access token lacks a permission: {_PERMISSION} into {token_source}, and restart"
+        case int() if 200 <= code < 300:
+            return f"the access token lacks a permission: {_PERMISSION} into {token_source}, and restart"
+        case 33 | 100:
+            return f"check the sender's phone_number_id, and that the token from {token_source} may see that number"
+        case 131042:
+            return "add or renew the means of payment of the WhatsApp account in Meta's billing settings"
+        case 133010:
+            return "the phone number is not registered for the Cloud API: register it with its PIN"
+        case None:
+            return f"check OTPOST_API_BASE, OTPOST_API_VERSION and the token from {token_source}"
+        case _:
+            return _ACCOUNT
+
+
 def rule_of_status(status: int, *, transient: bool = False) -> Rule:
     """Judge an error that carries no code, as proxies and gateways send them.
 
