@@ -9,6 +9,8 @@ import orjson
 
 from otpost_worker.envelope import Envelope, Reply
 
+# Kept in the file's user_version, so that an older worker does not write into a newer one's tables.
+SCHEMA_VERSION: Final = 1
 SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS runs (
         job_id TEXT NOT NULL,

@@ -9,6 +9,7 @@ may then be sent a second time.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import queue
 import sqlite3
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from otpost_worker.ledger import operations
-from otpost_worker.ledger.rows import SCHEMA
+from otpost_worker.ledger.rows import SCHEMA, SCHEMA_VERSION
 from otpost_worker.ports import (
     ClaimReply,
     ClaimRequest,
@@ -148,6 +149,9 @@ class SqliteLedger:
         except (sqlite3.Error, OSError) as error:
             self._tell([(opened, None, self._unavailable(error))])
             return
+        except LedgerUnavailable as error:
+            self._tell([(opened, None, error)])
+            return
         self._tell([(opened, None, None)])
         try:
             while (group := self._next_group()) is not None:
@@ -160,12 +164,21 @@ class SqliteLedger:
             # The file holds jobs that are under way, codes included, so only its owner may read it.
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
         db = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            db.close()
+            raise LedgerUnavailable(
+                f"the ledger {self._path} was written by a newer otpost (its schema is {version}, this one knows "
+                f"{SCHEMA_VERSION}): run that version, or name another file in OTPOST_LEDGER_URL"
+            )
         _write_ahead(db)
         db.execute("PRAGMA synchronous=NORMAL")
         # What was deleted is overwritten: a code must not outlive its job in a free page.
         db.execute("PRAGMA secure_delete=ON")
         for statement in SCHEMA:
             db.execute(statement)
+        if version < SCHEMA_VERSION:
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         return db
 
     def _next_group(self) -> list[_Work] | None:
@@ -204,10 +217,26 @@ class SqliteLedger:
             self._loop.call_soon_threadsafe(_resolve, told)
 
     def _unavailable(self, error: Exception) -> LedgerUnavailable:
-        return LedgerUnavailable(
-            f"the ledger {self._path} cannot be used: {error}; check that its folder exists, is writable, "
-            "and that the disk has room (OTPOST_LEDGER_URL)"
-        )
+        return LedgerUnavailable(f"the ledger {self._path} cannot be used: {_remedy(error)} (OTPOST_LEDGER_URL)")
+
+
+def _remedy(error: Exception) -> str:
+    """Say what is wrong with the file, and what to do about it."""
+    code = getattr(error, "sqlite_errorcode", None)
+    number = error.errno if isinstance(error, OSError) else None
+    if code == sqlite3.SQLITE_NOTADB:
+        return "it is no SQLite database; name another file, or move this one away"
+    if number == errno.EISDIR:
+        return "it is a folder; name a file in it, such as otpost.db"
+    if number == errno.ENOENT:
+        return "its folder does not exist; make the folder, or name a file elsewhere"
+    if number == errno.ENOTDIR:
+        return "a part of its path is a file and no folder; name a file elsewhere"
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM) or number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{error}; let the worker's user write to the file and to its folder"
+    if code == sqlite3.SQLITE_FULL or number == errno.ENOSPC:
+        return f"{error}; make room on that disk"
+    return f"{error}; check that its folder exists and is writable, and that the disk has room"
 
 
 _Told = tuple["asyncio.Future[Any]", Any, BaseException | None]
