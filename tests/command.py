@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import logging
 import os
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
+import structlog
 
+from otpost_worker.cli import run
 from service import CODE, NUMBER, PATIENCE_S
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
+
+    import pytest
 
 _ENVIRONMENT: Final = {name: value for name, value in os.environ.items() if not name.startswith("OTPOST_")}
 
@@ -71,3 +77,37 @@ async def otpost(*arguments: str, stdin: bytes = b"", environment: Mapping[str, 
     """Run `otpost` to its end."""
     async with started_otpost(*arguments, environment=environment) as process:
         return await finished(process, stdin)
+
+
+def otpost_here(
+    *arguments: str,
+    environment: Mapping[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Finished:
+    """Run `otpost` to its end in this process, which saves the second that starting another one takes."""
+    for name in [name for name in os.environ if name.startswith("OTPOST_")]:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.argv", ["otpost", *arguments])
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+    with _logging_restored():
+        status = run()
+    out, err = capsys.readouterr()
+    return Finished(status, out, err)
+
+
+@contextmanager
+def _logging_restored() -> Iterator[None]:
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    libraries = {name: logging.getLogger(name).level for name in ("aiormq", "aio_pika", "aiohttp", "asyncio")}
+    try:
+        yield
+    finally:
+        root.handlers[:], level = before
+        root.setLevel(level)
+        for name, was in libraries.items():
+            logging.getLogger(name).setLevel(was)
+        structlog.reset_defaults()

@@ -7,23 +7,47 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aio_pika import exceptions as amqp
 from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource
 
-from otpost.errors import OtpostError, QueueRefused
+from otpost.differences import Trouble, difference
+from otpost.errors import AccessRefused, OtpostError, QueueRefused
 from otpost.rabbitmq import close_quietly, open_channel, table_of, translated, wire_of
 from otpost.topology import job_queue
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from aio_pika.abc import AbstractConnection
 
-    from otpost.topology import Topology
+    from otpost.differences import Finding
+    from otpost.topology import Exchange, Queue, Topology
+
+_MAX_SHOWN: Final = 5
 
 
 class TopologyDiffers(OtpostError):
-    """An exchange or a queue exists already, with other arguments."""
+    """Exchanges or queues are missing, or exist with other arguments: *findings* lists them."""
+
+    def __init__(self, findings: Iterable[Finding]) -> None:
+        self.findings = tuple(findings)
+        shown = "; ".join(map(str, self.findings[:_MAX_SHOWN]))
+        more = len(self.findings) - _MAX_SHOWN
+        super().__init__(shown + (f"; and {more} more" if more > 0 else "") + f". {_remedy(self.findings)}")
+
+
+def _remedy(findings: Iterable[Finding]) -> str:
+    troubles = {finding.trouble for finding in findings}
+    if Trouble.DIFFERS in troubles:
+        return (
+            "Arguments cannot be changed: once what differs is empty and unused, delete it and run "
+            "'otpost topology declare'; 'otpost topology verify' lists every difference"
+        )
+    if Trouble.MISSING in troubles:
+        return "'otpost topology declare' makes what is missing (so does a worker with OTPOST_TOPOLOGY=declare)"
+    return "Give the broker's user the right to configure 'otpost.*', or set OTPOST_TOPOLOGY=passive"
 
 
 class QueueLocked(QueueRefused):
@@ -90,13 +114,16 @@ async def declare_exclusive(connection: AbstractConnection, name: str, *, timeou
 async def declare(connection: AbstractConnection, wanted: Topology, *, timeout_s: float = 30.0) -> None:
     """Declare everything, on a channel of its own: a difference closes the channel.
 
-    :raises TopologyDiffers: something exists with other arguments. :raises ConnectionLost: the connection is gone.
+    :raises TopologyDiffers: something exists with other arguments. :raises AccessRefused: the user may not do this.
+    :raises ConnectionLost: the connection is gone.
     """
     async with translated(), asyncio.timeout(timeout_s):
         channel = await open_channel(connection, confirms=False)
         wire = await wire_of(channel)
+        declared: Exchange | Queue | None = None
         try:
             for exchange in wanted.exchanges:
+                declared = exchange
                 await wire.exchange_declare(
                     exchange.name,
                     exchange_type=exchange.kind,
@@ -104,6 +131,7 @@ async def declare(connection: AbstractConnection, wanted: Topology, *, timeout_s
                     arguments=table_of(exchange.arguments),
                 )
             for queue in wanted.queues:
+                declared = queue
                 await wire.queue_declare(queue.name, durable=True, arguments=table_of(queue.arguments))
             for binding in wanted.bindings:
                 if binding.to_exchange:
@@ -111,14 +139,13 @@ async def declare(connection: AbstractConnection, wanted: Topology, *, timeout_s
                 else:
                     await wire.queue_bind(binding.target, binding.source, routing_key=binding.key)
         except amqp.ChannelPreconditionFailed as error:
-            raise TopologyDiffers(
-                f"{error}. It was declared with other arguments: delete it once it is empty, "
-                "or declare it as 'otpost topology declare' would"
-            ) from error
+            assert declared is not None  # noqa: S101 - nothing else can be refused for its arguments
+            raise TopologyDiffers([difference(declared, str(error))]) from error
         except ChannelAccessRefused as error:
-            raise TopologyDiffers(
-                f"{error}. Give the user permission to configure 'otpost.*', or let somebody else run "
-                "'otpost topology declare'"
+            raise AccessRefused(
+                f"{str(error).removeprefix('ACCESS_REFUSED - ')}: declaring needs the rights to configure, write and "
+                "read 'otpost.*'; give them with 'rabbitmqctl set_permissions', or have somebody else run "
+                "'otpost topology declare' and set OTPOST_TOPOLOGY=passive"
             ) from error
         finally:
             await close_quietly(channel)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 JOBS: Final = "otpost.jobs.default"
 COMMANDS: Final = (
     "", "send", "worker", "results", "dead", "dead list", "dead show", "dead replay", "dead purge", "topology",
-    "topology declare", "config", "simulator",
+    "topology declare", "topology verify", "config", "simulator", "completion",
 )  # fmt: skip
 
 
@@ -68,6 +68,7 @@ MISUSES: Final[dict[str, tuple[list[str], str]]] = {
     "a file and a recipient": (["send", "--from", "-", "--to", NUMBER], "--from takes everything from the file"),
     "no such command": (["sned"], "No such command 'sned'"),
     "no such option": (["send", "--number", "1"], "No such option"),
+    "no such shell": (["completion", "tcsh"], "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
     "no such age": (["results", "--since", "soon"], "write 90s, 10m, 2h or 7d"),
     "replay all without a word": (["dead", "replay"], "this needs --yes where nobody can be asked"),
     "purge without a word": (["dead", "purge"], "this needs --yes where nobody can be asked"),

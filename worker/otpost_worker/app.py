@@ -93,6 +93,7 @@ async def run_worker(settings: Settings, *, stopping: asyncio.Event, at_once: as
             url,
             name=name,
             topology=topology(settings.senders),
+            mode=settings.topology,
             subscriptions=(
                 *(_jobs(sender, way, in_flight, settings.concurrency) for sender, way in ours.items()),
                 _dropped(dropped, in_flight),
@@ -106,7 +107,8 @@ async def run_worker(settings: Settings, *, stopping: asyncio.Event, at_once: as
         consuming = tasks.create_task(_consume(intake, stopping=stopping, drained=drained))
         keeping = tasks.create_task(ledger.keep_small())
         await stopping.wait()
-        _log.info("stopping", in_hand=len(in_flight))
+        if not consuming.done():  # what kept it from working at all is told by whoever started it
+            _log.info("stopping", in_hand=len(in_flight))
         # What the broker delivers until it has cancelled the consumers is handed back like the rest.
         await _either(intake.quiet, at_once)
         clean = await in_flight.drain(settings.shutdown_grace_s, at_once=at_once)

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from otpost.job import is_sender_name
+from otpost.provisioning import TopologyMode
 from otpost.rabbitmq import DEFAULT_BROKER_URL
 from otpost.topology import DEFAULT_SENDER
 from otpost_worker.providers.cloud_api_codes import DEFAULT_API_BASE, DEFAULT_API_VERSION
@@ -101,6 +102,13 @@ class Settings(BaseModel):
     broker_url: Annotated[SecretStr, Field(description="RabbitMQ: amqp:// or amqps://.")] = SecretStr(
         DEFAULT_BROKER_URL
     )
+    topology: Annotated[
+        TopologyMode,
+        Field(
+            description="What a worker does about exchanges and queues: declare them, verify that they are as needed, "
+            "or passive: somebody else provides them."
+        ),
+    ] = "declare"
     ledger_url: Annotated[
         str,
         Field(
@@ -151,18 +159,24 @@ KNOWN: Final = frozenset(
     [PREFIX + name.upper() for name in (*_SERVICE_FIELDS, *_SENDER_FIELDS, _SENDERS_FILE)]
     + [PREFIX + name.upper() + _FILE_SUFFIX for name in SECRETS]
 )
+_KNOWN_ENDS: Final = sorted(name.removeprefix(PREFIX) for name in KNOWN)
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The settings, and *warnings* about names that nobody knows."""
+    """The settings; and by each OTPOST_ name that nobody knows, the nearest setting, or None where none is near."""
 
     settings: Settings
-    warnings: tuple[str, ...]
+    unknown: tuple[tuple[str, str | None], ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to tell about the unknown names."""
+        return tuple(_complaint(*one) for one in self.unknown)
 
 
-def load(environment: Mapping[str, str], read_text: Callable[[str], str]) -> Loaded:
-    """Read the settings; *read_text* reads a file named in them.
+def load(environment: Mapping[str, str], read_text: Callable[[str], str], *, strict: bool = False) -> Loaded:
+    """Read the settings; *read_text* reads a file named in them. Where *strict*, an unknown name is a problem too.
 
     :raises InvalidSettings: with every problem.
     """
@@ -180,9 +194,12 @@ def load(environment: Mapping[str, str], read_text: Callable[[str], str]) -> Loa
         settings = Settings.model_validate({**service, "senders": tables})
     except ValidationError as error:
         problems += [_problem(entry["loc"], entry["type"], entry["msg"], senders_file) for entry in error.errors()]
+    unknown = tuple(_unknown(environment))
+    if strict:
+        problems += [_complaint(*one) for one in unknown]
     if problems or settings is None:
         raise InvalidSettings(problems)
-    return Loaded(settings, tuple(_warnings(environment)))
+    return Loaded(settings, unknown)
 
 
 def _is_described(sender: Mapping[str, object]) -> bool:
@@ -287,11 +304,16 @@ def _problem(where: tuple[str | int, ...], kind: str, message: str, senders_file
     return f"{senders_file}: [senders.{where[1]}] {field}: {message}"
 
 
-def _warnings(environment: Mapping[str, str]) -> Iterator[str]:
+def _unknown(environment: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
     for name in sorted(environment):
         injected = _INJECTED.fullmatch(name) or (name.endswith("_PORT") and environment[name].startswith("tcp://"))
         if not name.startswith(PREFIX) or name in KNOWN or injected:
             continue
-        nearest = difflib.get_close_matches(name, KNOWN, n=1)
-        hint = f"did you mean {nearest[0]}?" if nearest else "'otpost config' lists the settings"
-        yield f"{name} is no setting: {hint}"
+        # Without what all names have in common, and what would make any two of them look alike.
+        nearest = difflib.get_close_matches(name.removeprefix(PREFIX), _KNOWN_ENDS, n=1)
+        yield name, PREFIX + nearest[0] if nearest else None
+
+
+def _complaint(name: str, nearest: str | None) -> str:
+    hint = f"did you mean {nearest}?" if nearest else "'otpost config' lists the settings"
+    return f"{name} is no setting: {hint}"

@@ -16,7 +16,9 @@ from uuid import uuid4
 import structlog
 
 from otpost import declaring, rabbitmq
-from otpost.errors import BrokerUnreachable, QueueRefused
+from otpost.declaring import TopologyDiffers
+from otpost.errors import AccessRefused, BrokerUnreachable, QueueRefused
+from otpost.provisioning import TopologyMode, provision
 from otpost.rabbitmq import ConnectionLost, Nacked, Unroutable
 from otpost.result import RESULT_TYPE
 from otpost.topology import DEAD, HEADER_TRACEPARENT, JOBS, RESULTS, Topology, delay_route
@@ -40,6 +42,8 @@ _REPLY_TIMEOUT_S: Final = 2.0
 _RESULT_TRIES: Final = 3
 _STARVED_CHECKS: Final = 2
 _LAST_ACKNOWLEDGEMENTS_S: Final = 0.5
+# A right that is missing is given by hand, which takes a while: the pause is as long as after so many failures.
+_NOT_PERMITTED_ROUNDS: Final = 4
 _FIRST_PAUSE_S: Final = 0.25
 _MAX_PAUSE_S: Final = 10.0
 
@@ -205,6 +209,10 @@ class Outbox:
             except ConnectionLost as error:
                 _log.warning("publish.unconfirmed", error=str(error), again=True)
                 await self._give_up(publisher)
+            except AccessRefused as error:
+                _log.error("publish.not_permitted", error=str(error), again=True)
+                await self._give_up(publisher)
+                await asyncio.sleep(self._reconnecting.pause_s(_NOT_PERMITTED_ROUNDS))
             else:
                 return
 
@@ -217,6 +225,8 @@ class Outbox:
             async with self._opening:
                 if self._publisher is not None and self._publisher.is_open:
                     return self._publisher
+                # A channel that was closed for what was published on it leaves its connection open.
+                await self._give_up(self._publisher)
                 try:
                     self._connection = await rabbitmq.connect(
                         self._url, name=f"{self._name} results", timeout_s=_CONNECT_TIMEOUT_S
@@ -288,6 +298,7 @@ class Intake:
         *,
         name: str,
         topology: Topology,
+        mode: TopologyMode,
         subscriptions: tuple[Subscription, ...],
         reconnecting: Reconnecting,
         observer: Observer,
@@ -297,6 +308,7 @@ class Intake:
         self._url = url
         self._name = name
         self._topology = topology
+        self._mode = mode
         self._subscriptions = subscriptions
         self._reconnecting = reconnecting
         self._observer = observer
@@ -312,8 +324,8 @@ class Intake:
     async def run(self, *, stopping: asyncio.Event, drained: asyncio.Event) -> None:
         """Consume until *stopping*, then keep the connection for acknowledgements until *drained*.
 
-        :raises TopologyDiffers: what exists on the broker is not what is needed. :raises BrokerUnreachable: it
-        refused the very first login, which waiting does not mend.
+        :raises TopologyDiffers: what exists on the broker is not what is needed, at the start. :raises
+        BrokerUnreachable: it refused the very first login or what comes with it, which waiting does not mend.
         """
         try:
             await self._keep_consuming(stopping=stopping, drained=drained)
@@ -336,20 +348,31 @@ class Intake:
             self.connected.set()
             try:
                 await self._consume(connection, stopping=stopping, drained=drained)
+            except (TopologyDiffers, AccessRefused) as error:
+                if not self._was_ready:
+                    raise
+                # Whoever worked until now waits for it to be mended: started anew, it would only be refused.
+                _log.error("topology.differs", error=str(error))
+                failures = await self._rest(failures, stopping)
             except (ConnectionLost, QueueRefused) as error:
                 _log.warning("broker.lost", error=str(error))
-                failures = 0 if self.ready.is_set() else failures
-                await _first(stopping.wait(), asyncio.sleep(self._reconnecting.pause_s(failures)))
-                failures += 1
+                failures = await self._rest(failures, stopping)
             finally:
                 self.ready.clear()
                 self.connected.clear()
                 await rabbitmq.close_quietly(connection)
 
+    async def _rest(self, failures: int, stopping: asyncio.Event) -> int:
+        """Wait before the next connection; returns how many failures in a row that makes."""
+        failures = 0 if self.ready.is_set() else failures
+        await _first(stopping.wait(), asyncio.sleep(self._reconnecting.pause_s(failures)))
+        return failures + 1
+
     async def _consume(
         self, connection: AbstractConnection, *, stopping: asyncio.Event, drained: asyncio.Event
     ) -> None:
-        await declaring.declare(connection, self._topology)
+        consumed = [subscription.queue for subscription in self._subscriptions]
+        await provision(connection, self._topology, self._mode, consumed=consumed)
         consumers = [await self._subscribe(connection, subscription) for subscription in self._subscriptions]
         if self._was_ready:
             self._observer.reconnected("jobs")

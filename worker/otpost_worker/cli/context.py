@@ -22,21 +22,29 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+NO_SENDER = (
+    "no sender is configured: set OTPOST_PHONE_NUMBER_ID and OTPOST_ACCESS_TOKEN, or OTPOST_SENDERS_FILE for several"
+)
 # Who pipes a table into grep wants no line broken.
 _WIDE = 250
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 
 
-def load_settings() -> Loaded:
-    """Read the settings from the environment and complain about names that nobody knows.
+def load_settings(*, strict: bool = False) -> Loaded:
+    """Read the settings from the environment and complain about names that nobody knows; *strict*: refuse them.
 
     :raises InvalidSettings: with every problem.
     """
-    loaded = load(os.environ, lambda file: Path(file).read_text(encoding="utf-8"))
+    loaded = load(os.environ, read_text, strict=strict)
     for warning in loaded.warnings:
         click.echo(f"otpost: warning: {warning}", err=True)
     return loaded
+
+
+def read_text(file: str) -> str:
+    """Read a file that a setting names."""
+    return Path(file).read_text(encoding="utf-8")
 
 
 def broker_url(settings: Settings) -> str:

@@ -10,6 +10,7 @@ import click
 from rich.table import Table
 
 from otpost.job import MAX_LIFETIME_S
+from otpost_worker.cli.completing import reasons, sender_names
 from otpost_worker.cli.context import (
     broker_url,
     err,
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
 def _filters(command: Callable[..., int]) -> Callable[..., int]:
     for option in (
         click.option("--older-than", type=Age(), help="Only letters that died longer ago: 90s, 10m, 2h, 7d."),
-        click.option("--sender", help="Only this sender's."),
-        click.option("--reason", help="Only letters with this reason, such as recipient or exhausted."),
+        click.option("--sender", shell_complete=sender_names, help="Only this sender's."),
+        click.option(
+            "--reason", shell_complete=reasons, help="Only letters with this reason, such as recipient or exhausted."
+        ),
     ):
         command = option(command)
     return command

@@ -14,6 +14,7 @@ from otpost.errors import InvalidJob, NoResult, NotConfirmed, Problem
 from otpost.job import OtpJob
 from otpost.result import Status
 from otpost.topology import DEFAULT_SENDER
+from otpost_worker.cli.completing import sender_names
 from otpost_worker.cli.context import broker_url, err, json_option, load_settings, print_json, run_async
 from otpost_worker.cli.results import print_result
 
@@ -29,7 +30,7 @@ _MAX_SHOWN_PROBLEMS = 20
 @click.option("--code-stdin", is_flag=True, help="Read the code from the first line of standard input.")
 @click.option("--template", help="The template's name [default: the sender's].")
 @click.option("--language", help="The template's language, such as en_US [default: the sender's].")
-@click.option("--sender", default=DEFAULT_SENDER, show_default=True, help="Who sends.")
+@click.option("--sender", default=DEFAULT_SENDER, show_default=True, shell_complete=sender_names, help="Who sends.")
 @click.option("--ttl", "ttl_s", type=float, help="Seconds that the code is worth something [default: 600].")
 @click.option(
     "--id", "job_id", help="The job's id; sent again under the same id, nothing is sent [default: a new one]."

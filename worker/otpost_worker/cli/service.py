@@ -1,4 +1,4 @@
-"""``otpost worker``, ``topology``, ``config`` and ``simulator``."""
+"""``otpost worker``, ``config`` and ``simulator``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ import click
 from pydantic import BaseModel, SecretStr
 from rich.table import Table
 
-from otpost import declaring, rabbitmq
 from otpost.rabbitmq import visible_url
-from otpost.topology import topology as topology_of
+from otpost_worker.cli.completing import sender_names
 from otpost_worker.cli.context import (
-    broker_url,
+    NO_SENDER,
     json_option,
     load_settings,
     out,
@@ -31,13 +30,15 @@ if TYPE_CHECKING:
 
     from otpost_worker.simulator import SimulatorOptions
 
-_NO_SENDER = (
-    "no sender is configured: set OTPOST_PHONE_NUMBER_ID and OTPOST_ACCESS_TOKEN, or OTPOST_SENDERS_FILE for several"
-)
-
 
 @click.command()
-@click.option("--sender", "senders", multiple=True, help="Serve only this sender; may be repeated [default: all].")
+@click.option(
+    "--sender",
+    "senders",
+    multiple=True,
+    shell_complete=sender_names,
+    help="Serve only this sender; may be repeated [default: all].",
+)
 @click.option("--concurrency", type=click.IntRange(1, 2000), help="Jobs in hand at once, for each sender.")
 def worker(senders: tuple[str, ...], concurrency: int | None) -> int:
     """Take jobs and send them, until SIGTERM. Start as many as you like."""
@@ -48,7 +49,7 @@ def worker(senders: tuple[str, ...], concurrency: int | None) -> int:
 
 def _for_worker(settings: Settings, senders: tuple[str, ...], concurrency: int | None) -> Settings:
     if not settings.senders:
-        raise InvalidSettings([_NO_SENDER])
+        raise InvalidSettings([NO_SENDER])
     unknown = sorted(set(senders) - set(settings.senders))
     if unknown:
         raise click.UsageError(f"no such sender: {', '.join(unknown)}; configured are {', '.join(settings.senders)}")
@@ -83,49 +84,17 @@ def _on_signals(stopping: asyncio.Event, at_once: asyncio.Event) -> None:
         loop.add_signal_handler(number, stop)
 
 
-@click.group()
-def topology() -> None:
-    """Provision the broker."""
-
-
-@topology.command()
-@click.option("--sender", "senders", multiple=True, help="A sender's name; may be repeated [default: the configured].")
-def declare(senders: tuple[str, ...]) -> int:
-    """Declare every exchange, queue and binding; doing it again changes nothing."""
-    settings = load_settings().settings
-    names = senders or tuple(settings.senders)
-    if not names:
-        raise InvalidSettings([_NO_SENDER + "; or name it with --sender"])
-    return run_async(_declare(broker_url(settings), names))
-
-
-async def _declare(url: str, senders: tuple[str, ...]) -> int:
-    wanted = topology_of(senders)
-    connection = await rabbitmq.connect(url, name="otpost topology", timeout_s=10.0)
-    try:
-        await declaring.declare(connection, wanted)
-    finally:
-        await rabbitmq.close_quietly(connection)
-    click.echo(
-        f"declared {len(wanted.exchanges)} exchanges, {len(wanted.queues)} queues and {len(wanted.bindings)} "
-        f"bindings on {visible_url(url)}"
-    )
-    return 0
-
-
 @click.command()
-@click.option("--strict", is_flag=True, help="Fail on OTPOST_ names that are no settings.")
+@click.option("--strict", is_flag=True, help="OTPOST_ names that are no settings are errors.")
 @json_option
 def config(strict: bool, as_json: bool) -> int:
     """Print the settings in force, secrets hidden."""
-    loaded = load_settings()
-    if strict and loaded.warnings:
-        return 1
+    loaded = load_settings(strict=strict)
     settings = loaded.settings
     rows = {PREFIX + name.upper(): value for name, value in _shown(settings).items() if name != "senders"}
     senders = {name: _shown(one) for name, one in settings.senders.items()}
     if as_json:
-        print_json({"settings": rows, "senders": senders})
+        print_json({"settings": rows, "senders": senders, "unknown": dict(loaded.unknown)})
         return 0
     table = Table("setting", "value", "what it is", box=None, pad_edge=False)
     for name, field in Settings.model_fields.items():
@@ -139,7 +108,7 @@ def config(strict: bool, as_json: bool) -> int:
         out().print()
         out().print(table)
     if not senders:
-        out().print(f"\n{_NO_SENDER}")
+        out().print(f"\n{NO_SENDER}")
     return 0
 
 
