@@ -6,7 +6,8 @@ import asyncio
 import random
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, Literal
 
 from otpost import rabbitmq
 from otpost.errors import BrokerUnreachable, QueueRefused
@@ -14,14 +15,16 @@ from otpost.result import EVENT_TYPE, OtpResult
 from otpost.topology import RESULTS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from datetime import datetime
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from aio_pika.abc import AbstractConnection
     from aiormq.abc import DeliveredMessage
 
 _PREFETCH: Final = 200
 _PAUSE_S: Final = (0.2, 5.0)
+# How long the first message of the stream's last chunk may take, and each further one: they come in one go.
+_LAST_CHUNK_S: Final = 2.0
+_WITHIN_CHUNK_S: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,32 +34,86 @@ class Position:
     queue: str | None
     since: datetime | str | int
 
-    def past(self, offset: object) -> Position:
+    def past(self, offset: int) -> Position:
         """The position behind a message that was read."""
-        return replace(self, since=offset + 1) if isinstance(offset, int) else self
+        return replace(self, since=offset + 1) if offset >= 0 else self
+
+    def begun(self, now: datetime) -> Position:
+        """The position to come back to if the connection is lost before anything was read.
+
+        What came in between would be missing from what is "next" then.
+        """
+        return replace(self, since=now) if self.since == "next" else self
 
 
-async def read_results(url: str, position: Position, *, timeout_s: float) -> AsyncIterator[OtpResult]:
+async def read_results(
+    url: str, position: Position, *, timeout_s: float, on_lost: Callable[[str], None] | None = None
+) -> AsyncGenerator[OtpResult]:
     """Yield results from *position* on, for ever, over as many connections as it takes.
+
+    *on_lost* is called with the reason each time a connection is lost, and not again until there was another one.
 
     :raises BrokerUnreachable: the very first connection failed. :raises QueueRefused: nothing to read there.
     :raises UnreadableResult: somebody else's message.
     """
-    connected_once = False
+    connected_once = connected = False
     while True:
         try:
             async with _open_feed(url, position, timeout_s=timeout_s) as feed:
-                connected_once = True
+                connected_once = connected = True
+                position = position.begun(datetime.now(UTC))
                 async for message in feed:
                     if message.header.properties.message_type != EVENT_TYPE:
                         yield OtpResult.parse(message.body)
                     await feed.acknowledge(message)
-                    position = position.past((message.header.properties.headers or {}).get("x-stream-offset"))
-        except (rabbitmq.ConnectionLost, QueueRefused, BrokerUnreachable):
+                    position = position.past(_offset(message))
+            reason = "the connection was lost"
+        except (rabbitmq.ConnectionLost, QueueRefused, BrokerUnreachable) as error:
             # A queue that was there before comes back with its broker.
             if not connected_once:
                 raise
+            reason = str(error)
+        if connected and on_lost is not None:
+            on_lost(reason)
+        connected = False
         await asyncio.sleep(random.uniform(*_PAUSE_S))  # noqa: S311 - spreads reconnects, keeps no secret
+
+
+async def read_kept_results(
+    url: str, since: datetime | Literal["first"], *, timeout_s: float
+) -> AsyncGenerator[OtpResult]:
+    """Yield what the stream holds now, from *since* on, and come to an end.
+
+    A stream does not tell where it ends. But its last chunk can be asked for, and the last message in that is the end.
+
+    :raises BrokerUnreachable: no connection. :raises QueueRefused: there is no stream.
+    :raises ConnectionLost: before the end was reached. :raises UnreadableResult: somebody else's message.
+    """
+    async with _open_feed(url, Position(None, "last"), timeout_s=timeout_s) as feed:
+        end = -1
+        while (message := await feed.next(_LAST_CHUNK_S if end < 0 else _WITHIN_CHUNK_S)) is not None:
+            end = _offset(message)
+            await feed.acknowledge(message)
+    if end < 0:
+        return
+    read = -1
+    async with _open_feed(url, Position(None, since), timeout_s=timeout_s) as feed:
+        while read < end:
+            message = await feed.next(_LAST_CHUNK_S if read < 0 else timeout_s)
+            if message is None and read < 0:
+                return  # nothing is as young as *since*
+            if message is None:
+                raise rabbitmq.ConnectionLost("the results stopped before the end of the stream; read them again")
+            if message.header.properties.message_type != EVENT_TYPE:
+                yield OtpResult.parse(message.body)
+            await feed.acknowledge(message)
+            read = _offset(message)
+
+
+def _offset(message: DeliveredMessage) -> int:
+    """Read a message's place in the stream; -1 where it comes from another queue."""
+    offset = (message.header.properties.headers or {}).get("x-stream-offset")
+    return offset if isinstance(offset, int) else -1
 
 
 class _Feed:
@@ -77,18 +134,19 @@ class _Feed:
         )
 
     async def __aiter__(self) -> AsyncIterator[DeliveredMessage]:
+        while (message := await self.next(None)) is not None:
+            yield message
+
+    async def next(self, timeout_s: float | None) -> DeliveredMessage | None:
+        """Wait for the next message; None where none comes within *timeout_s*, or none can come any more."""
         assert self._consumer is not None  # noqa: S101 - opened by _open_feed
+        arrived = asyncio.ensure_future(self._messages.get())
         died = asyncio.ensure_future(self._consumer.died())
         try:
-            while not died.done():
-                arrived = asyncio.ensure_future(self._messages.get())
-                try:
-                    await asyncio.wait({arrived, died}, return_when=asyncio.FIRST_COMPLETED)
-                    if arrived.done():
-                        yield arrived.result()
-                finally:
-                    arrived.cancel()
+            await asyncio.wait({arrived, died}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            return arrived.result() if arrived.done() else None
         finally:
+            arrived.cancel()
             died.cancel()
 
     async def acknowledge(self, message: DeliveredMessage) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from typing import TYPE_CHECKING
 
+import orjson
 import pytest
 
 from broker import Vhost, fresh_vhost
+from command import finished, started_otpost
 from otpost_worker.simulator import Simulator, SimulatorOptions
 from worker_process import (
+    PATIENCE_S,
     load_on,
     queues_become_empty,
     requested_twice,
@@ -74,6 +78,31 @@ async def test_jobs_under_way_survive_a_broker_that_goes_and_comes_back(
         await queues_become_empty(vhost)
         await one.stop()
         await other.stop()
+
+
+@pytest.mark.long
+async def test_results_that_are_followed_go_on_after_the_broker_was_killed(
+    restarted_vhost: Vhost, simulator: Simulator, tmp_path: Path
+) -> None:
+    vhost = restarted_vhost
+    async with worker_process(worker_environment(vhost, tmp_path, simulator.url)) as worker, load_on(vhost) as load:
+        follow = ("results", "--follow", "--since", "1h", "--json")
+        async with started_otpost(*follow, environment={"OTPOST_BROKER_URL": vhost.url}) as following:
+            assert following.stdout is not None
+            await one_more_job(load)
+            async with asyncio.timeout(PATIENCE_S):
+                assert orjson.loads(await following.stdout.readline())["event_id"] == "job-0/1/1/accepted"
+            await asyncio.to_thread(vhost.node.sync)
+            await vhost.node.restart_async(graceful=False)
+            await worker.logged("consuming", nth=2)
+            await one_more_job(load)
+            async with asyncio.timeout(PATIENCE_S):
+                assert orjson.loads(await following.stdout.readline())["event_id"] == "job-1/1/1/accepted"
+            following.send_signal(signal.SIGINT)
+            done = await finished(following)
+        assert (done.status, done.out) == (130, "")
+        assert done.err.strip() == ("otpost: the connection was lost; reading goes on as soon as the broker is back")
+        await worker.stop()
 
 
 async def test_a_worker_waits_for_a_broker_that_is_not_there_yet_and_ends_on_sigterm_meanwhile(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from datetime import timedelta
-from typing import TYPE_CHECKING, Literal
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import click
 
-from otpost.client import Producer
 from otpost.result import OtpResult, Status
+from otpost.results import Position, read_kept_results, read_results
+from otpost_worker.cli.completing import sender_names
 from otpost_worker.cli.context import (
     broker_url,
     json_option,
@@ -22,11 +23,10 @@ from otpost_worker.cli.context import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, Callable
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-# The stream has no "end": when nothing came for so long, what was there has been read.
-_IDLE_S = 1.5
+_TIMEOUT_S = 10.0
 _COLOURS = {
     Status.ACCEPTED: "green", Status.SENT: "green", Status.DELIVERED: "green", Status.READ: "green",
     Status.RETRYING: "yellow", Status.EXPIRED: "yellow", Status.FAILED: "red", Status.UNDELIVERED: "red",
@@ -54,43 +54,46 @@ class Age(click.ParamType[timedelta]):
 @click.option(
     "--status", "statuses", multiple=True, type=click.Choice([*map(str, Status)]), help="Only these; may be repeated."
 )
+@click.option(
+    "--sender", "senders", multiple=True, shell_complete=sender_names, help="Only these senders'; may be repeated."
+)
 @json_option
-def results(since: timedelta | None, follow: bool, statuses: tuple[str, ...], as_json: bool) -> int:
-    """Print result events from the stream, which keeps them for 7 days."""
-    settings = load_settings().settings
-    start: timedelta | Literal["first", "next"] = since or ("next" if follow else "first")
-    wanted = frozenset(statuses)
-    return run_async(_print_results(broker_url(settings), start, follow=follow, wanted=wanted, as_json=as_json))
+def results(
+    since: timedelta | None, follow: bool, statuses: tuple[str, ...], senders: tuple[str, ...], as_json: bool
+) -> int:
+    """Print result events from the stream, which keeps them for 7 days.
+
+    With --follow and without --since it begins with what comes next. It outlives restarts of the broker, and an
+    interrupt (Ctrl-C) ends it with status 130, as it does 'tail -f'.
+    """
+    url = broker_url(load_settings().settings)
+    begin = datetime.now(UTC) - since if since else None
+
+    def is_wanted(result: OtpResult) -> bool:
+        # The stream is entered at a chunk, whose first results may be older than what was asked for.
+        young = begin is None or result.at >= begin
+        return young and (not statuses or result.status in statuses) and (not senders or result.sender in senders)
+
+    if follow:
+        events = read_results(url, Position(None, begin or "next"), timeout_s=_TIMEOUT_S, on_lost=_tell_of_the_loss)
+    else:
+        events = read_kept_results(url, begin or "first", timeout_s=_TIMEOUT_S)
+    return run_async(_print_results(events, is_wanted, as_json=as_json))
 
 
 async def _print_results(
-    url: str,
-    start: timedelta | Literal["first", "next"],
-    *,
-    follow: bool,
-    wanted: frozenset[str],
-    as_json: bool,
+    events: AsyncGenerator[OtpResult], is_wanted: Callable[[OtpResult], bool], *, as_json: bool
 ) -> int:
-    events = Producer(url).results(since=start)
-    idle_s = None if follow else _IDLE_S
-    async for result in _until_idle(events, idle_s):
-        if not wanted or result.status in wanted:
-            print_result(result, as_json=as_json)
+    # Closed here, as printing may fail: whoever reads the output may go away.
+    async with aclosing(events):
+        async for result in events:
+            if is_wanted(result):
+                print_result(result, as_json=as_json)
     return 0
 
 
-async def _until_idle(events: AsyncIterator[OtpResult], idle_s: float | None) -> AsyncIterator[OtpResult]:
-    """Yield until nothing has come for *idle_s*; the first one may take as long as a connection does."""
-    wait_s = None if idle_s is None else idle_s + 5.0
-    while True:
-        following = asyncio.ensure_future(anext(events))
-        done, _ = await asyncio.wait({following}, timeout=wait_s)
-        if not done:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
-            return
-        yield following.result()
-        wait_s = idle_s
+def _tell_of_the_loss(reason: str) -> None:
+    click.echo(f"otpost: {reason}; reading goes on as soon as the broker is back", err=True)
 
 
 def print_result(result: OtpResult, *, as_json: bool) -> None:

@@ -1,0 +1,128 @@
+"""`otpost results`: to the stream's very end, or for ever, whatever becomes of the connection or of the reader."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import orjson
+import pytest
+
+from command import finished, otpost, started_otpost
+from otpost import Producer
+from otpost.results import read_kept_results
+from published_results import accepted_result, closing, publish_results
+from service import PATIENCE_S, STREAM, Amqp, declare_topology
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from broker import Vhost
+
+
+@pytest.fixture
+async def amqp(vhost: Vhost) -> AsyncIterator[Amqp]:
+    await declare_topology(vhost, "default")
+    async with Amqp.connect(vhost.url) as connected:
+        yield connected
+
+
+def result(job_id: str, **changes: object) -> bytes:
+    fields = orjson.loads(accepted_result(0))
+    return orjson.dumps(fields | {"job_id": job_id, "event_id": f"{job_id}/1/1/accepted"} | changes)
+
+
+async def kept(vhost: Vhost, since: datetime | None = None) -> list[str]:
+    async with asyncio.timeout(PATIENCE_S):
+        return [str(one.job_id) async for one in read_kept_results(vhost.url, since or "first", timeout_s=PATIENCE_S)]
+
+
+async def test_all_that_the_stream_holds_is_read_in_its_order_and_then_there_is_an_end(
+    vhost: Vhost, amqp: Amqp
+) -> None:
+    # Some in chunks of their own, and the last ones in one go.
+    await publish_results(amqp, *range(30))
+    ids = [f"late-{number}" for number in range(400)]
+    await asyncio.gather(
+        *(amqp.publish(result(job_id), exchange=STREAM, key="default.accepted", message_id=job_id) for job_id in ids)
+    )
+    read = await kept(vhost)
+    assert read[:30] == [f"job-{number}" for number in range(30)]
+    assert sorted(read[30:]) == sorted(ids)
+
+
+async def test_an_empty_stream_ends_at_once(vhost: Vhost, amqp: Amqp) -> None:
+    del amqp
+    begun = time.monotonic()
+    assert await kept(vhost) == []
+    # It takes two seconds to be sure of it; the time-out is far longer.
+    assert time.monotonic() - begun < 20
+
+
+async def test_where_nothing_is_young_enough_nothing_is_read(vhost: Vhost, amqp: Amqp) -> None:
+    await publish_results(amqp, 1, 2)
+    assert await kept(vhost, datetime.now(UTC) + timedelta(hours=1)) == []
+
+
+async def test_results_are_filtered_by_status_sender_and_age(vhost: Vhost, amqp: Amqp) -> None:
+    old = (datetime.now(UTC) - timedelta(hours=3)).isoformat()
+    for job_id, changes in {
+        "good": {},
+        "old": {"at": old},
+        "foreign": {"sender": "de"},
+        "late": {"status": "expired", "event_id": "late/1/1/expired"},
+    }.items():
+        await amqp.publish(result(job_id, **changes), exchange=STREAM, key="any.thing", message_id=job_id)
+    environment = {"OTPOST_BROKER_URL": vhost.url}
+    options = [
+        [],
+        ["--since", "2h"],
+        ["--sender", "de"],
+        ["--sender", "de", "--sender", "default", "--status", "accepted", "--since", "2h"],
+        ["--status", "read"],
+    ]
+    all_done = await asyncio.gather(
+        *(otpost("results", "--json", *chosen, environment=environment) for chosen in options)
+    )
+    assert [(done.status, done.err) for done in all_done] == [(0, "")] * 5
+    assert [[one["job_id"] for one in done.objects] for done in all_done] == [
+        ["good", "old", "foreign", "late"],
+        ["good", "foreign", "late"],
+        ["foreign"],
+        ["good", "foreign"],
+        [],
+    ]
+
+
+async def test_what_comes_while_the_connection_is_lost_is_read_even_if_nothing_was_read_before(
+    vhost: Vhost, amqp: Amqp
+) -> None:
+    await publish_results(amqp, 1)
+    async with closing(Producer(vhost.url).results(since="next")) as results:
+        first = asyncio.ensure_future(anext(results))
+        await vhost.wait_for_queue(STREAM, consumers=1, timeout_s=PATIENCE_S)
+        await vhost.wait_for_connections(1, "otpost results")
+        assert await asyncio.to_thread(vhost.close_connections, "otpost results") == 1
+        await publish_results(amqp, 2)
+        async with asyncio.timeout(PATIENCE_S):
+            seen = [(await first).job_id]
+            while "job-2" not in seen:
+                seen.append((await anext(results)).job_id)
+    assert seen[-1] == "job-2"
+
+
+async def test_a_reader_of_the_output_that_goes_away_ends_it_quietly(vhost: Vhost, amqp: Amqp) -> None:
+    environment = {"OTPOST_BROKER_URL": vhost.url}
+    await publish_results(amqp, 1)
+    for options in (["--json"], []):
+        async with started_otpost("results", "-f", "--since", "1h", *options, environment=environment) as process:
+            assert process.stdout is not None
+            async with asyncio.timeout(PATIENCE_S):
+                assert b"job-1" in await process.stdout.readline()
+            process.stdout.feed_eof()
+            process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined] # as 'head -1' does
+            await publish_results(amqp, 2)
+            done = await finished(process)
+        assert (done.status, done.err) == (1, "")
