@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from datetime import datetime
 
-    from aio_pika.abc import AbstractChannel, AbstractConnection
+    from aio_pika.abc import AbstractChannel, AbstractConnection, TimeoutType
     from aiormq.abc import ArgumentsType, DeliveredMessage
 
     from otpost.topology import Argument
@@ -97,7 +97,9 @@ async def connect(url: str, *, name: str, timeout_s: float) -> AbstractConnectio
         )
     try:
         async with asyncio.timeout(timeout_s):
-            connection = await aio_pika.connect(_with_heartbeat(url), client_properties={"connection_name": name})
+            connection = await aio_pika.connect(
+                _with_heartbeat(url), client_properties={"connection_name": name}, connection_class=_Connection
+            )
     except asyncio.CancelledError:
         if _cancelled_by_us():
             raise
@@ -116,6 +118,17 @@ async def connect(url: str, *, name: str, timeout_s: float) -> AbstractConnectio
         await close_quietly(connection)
         reason, permanent = old, True
     raise BrokerUnreachable(f"{where}: {reason}", permanent=permanent)
+
+
+class _Connection(aio_pika.Connection):
+    """One that is closed where it never came to be: else the library closes it later, in whatever loop runs then."""
+
+    async def connect(self, timeout: TimeoutType = None) -> None:  # noqa: ASYNC109 - the library's signature
+        try:
+            await super().connect(timeout)
+        except BaseException:
+            await self.close()
+            raise
 
 
 def let_go_when_closed(connection: AbstractConnection) -> None:
