@@ -149,7 +149,7 @@ def _lines(fields: dict[str, FieldInfo]) -> Iterator[str]:
             yield f"{variable}_FILE="
         elif field.is_required():
             yield f"{variable}="
-        else:
+        elif name.removesuffix("_file") not in SECRETS or name in SECRETS:  # its file stands in its place already
             plain = _plain(field)
             yield f"#{variable}={'' if plain is None else plain}"
     yield f"#{PREFIX}SENDERS_FILE="

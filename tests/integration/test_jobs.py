@@ -192,8 +192,8 @@ async def test_a_job_without_template_fails_where_its_sender_has_no_default(vhos
         await service.wait_for_result("good", "accepted")
         letter = await service.wait_for_dead_letter("bad")
     detail = failed.body["error"]["detail"]
-    assert "template: is required: this sender has no default template" in detail
-    assert "language: is required: this sender has no default language" in detail
+    assert "template: is required: this sender has no default (OTPOST_TEMPLATE); name one in the job" in detail
+    assert "language: is required: this sender has no default (OTPOST_LANGUAGE); name one in the job" in detail
     assert letter.headers["otpost-reason"] == "invalid_job"
     assert_secret(failed)
 

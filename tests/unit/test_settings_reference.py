@@ -47,7 +47,8 @@ def test_its_file_of_variables_can_be_used_as_it_stands_once_the_sender_is_fille
     assert (
         loaded.settings
         == load(
-            {"OTPOST_PHONE_NUMBER_ID": "105954558954427", "OTPOST_ACCESS_TOKEN": "EAAG-from-a-file"}, lambda _: ""
+            {"OTPOST_PHONE_NUMBER_ID": "105954558954427", "OTPOST_ACCESS_TOKEN_FILE": "/run/secrets/token"},
+            lambda _: "EAAG-from-a-file",
         ).settings
     )
 

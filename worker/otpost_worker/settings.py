@@ -65,7 +65,7 @@ class SenderSettings(BaseModel):
         Field(description="A system user's token: printable ASCII without spaces."),
     ]
     access_token_file: Annotated[
-        str | None, Field(description="The file that the token is read from, where it comes from one.")
+        str | None, Field(description="The file that the token is read from, in place of the setting above.")
     ] = None
     template: Annotated[
         str | None,
