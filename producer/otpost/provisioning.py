@@ -11,7 +11,7 @@ have no such argument; one that is deleted within that millisecond comes back ju
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, Literal, Self, get_args
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from aio_pika import exceptions as amqp
 from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from otpost.topology import Argument, Exchange, Topology
 
 TopologyMode = Literal["declare", "verify", "passive"]
-TOPOLOGY_MODES: Final = get_args(TopologyMode)
 
 # Of all types only classic queues know this one, and none of ours is classic.
 _GUARD: Final = "x-queue-mode"
