@@ -10,6 +10,9 @@ ARGS ?=
 # Most tests wait for a broker and not for a processor. Each of the four has a RabbitMQ node of its own.
 PARALLEL ?= -n 4 --dist loadfile
 
+# Tests start hundreds of programs, which need not compile the same modules each time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup test test-long lint format docs demo broker bench lock clean

@@ -129,7 +129,7 @@ def test_a_number_that_is_not_as_expected_fails_the_demo_marks_its_row_and_keeps
     assert list(kept.parent.iterdir()) == [kept]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_a_demo_that_is_interrupted_ends_what_it_started(vhost: Vhost, tmp_path: Path, number: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-u", str(DEMO / "run.py")],

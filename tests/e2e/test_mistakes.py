@@ -222,6 +222,7 @@ async def test_the_simulators_port(tmp_path: Path) -> None:
     assert complaint(worked).endswith(told)
 
 
+@pytest.mark.long
 async def test_the_port_of_the_management_interface(vhost: Vhost, tmp_path: Path) -> None:
     environment = settings(f"amqp://eve:{SECRET}@127.0.0.1:{vhost.node.management_port}/", tmp_path)
     told = "what listens there hangs up without a word; if it is another service: RabbitMQ's port is 5672"

@@ -54,6 +54,7 @@ def _take_one_message(url: str, queue: str) -> bytes | None:
     return body
 
 
+@pytest.mark.long
 def test_durable_messages_survive_restart_and_kill_on_the_same_port() -> None:
     with PrivateRabbitMQ() as node:
         url = node.amqp_url
@@ -71,6 +72,7 @@ def test_durable_messages_survive_restart_and_kill_on_the_same_port() -> None:
         assert _take_one_message(url, "after-kill") == b"kept"
 
 
+@pytest.mark.long
 async def test_two_nodes_run_side_by_side_and_leave_nothing_behind(broker_node: PrivateRabbitMQ) -> None:
     async with PrivateRabbitMQ() as other:
         pids = [other.pid, other.group]

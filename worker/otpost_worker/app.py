@@ -16,8 +16,7 @@ import structlog
 from otpost.errors import OtpostError
 from otpost.topology import DROPPED, job_queue, topology
 from otpost_worker.brake import Brake
-from otpost_worker.brokers.rabbitmq import Incoming, Intake, Outbox, Reconnecting, Subscription
-from otpost_worker.brokers.rabbitmq_messages import envelope_of
+from otpost_worker.brokers.rabbitmq import Incoming, Intake, Outbox, Reconnecting, Subscription, envelope_of
 from otpost_worker.clocks import ClockWatch
 from otpost_worker.decision import Policy
 from otpost_worker.deliver import Deliverer, Sender

@@ -28,7 +28,7 @@ from otpost.topology import (
     HEADER_SENDER,
     JOBS,
 )
-from otpost_worker.brokers.rabbitmq_messages import envelope_of, job_properties, text_of
+from otpost_worker.brokers.rabbitmq.messages import envelope_of, job_properties, text_of
 from otpost_worker.envelope import readable_id
 
 if TYPE_CHECKING:

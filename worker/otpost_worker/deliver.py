@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final, TypeVar, assert_never
 import structlog
 
 from otpost_worker.attempts import Acknowledge, State, Wait, Wish
-from otpost_worker.clocks import ClockWatch
 from otpost_worker.decision import Bury, Decision, Done, Expire, Halt, Policy, RetryIn, after_unknown, decide
 from otpost_worker.envelope import Defaults, Envelope, Parcel, Unreadable, open_envelope
 from otpost_worker.outcome import Accepted, Error, Kind, Outcome, Refused
@@ -30,6 +29,7 @@ from otpost_worker.ports import (
     Recorded,
     Ticket,
 )
+from otpost_worker.reporting import Reporter
 from otpost_worker.steps import buried_only, failed, invalid, step_of, subject_of, subject_of_unreadable
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Deliverer:
         self._random = random
         self._stopping = stopping
         self._background = background
-        self._clock_watch = ClockWatch()
+        self._reporter = Reporter(sender.name, observer)
 
     async def deliver(self, envelope: Envelope, *, ending: Ending | None = None) -> None:
         """Take the job as far as it goes now; with *ending* it is not sent any more, but ends like that."""
@@ -178,7 +178,7 @@ class Deliverer:
         if self._stopping.is_set() or halted or not in_time or lease_left < self._sender.policy.timeout_s:
             await self._insist(lambda: self._ledger.release(claimed.ticket))
             return False
-        self._tell_begun(parcel, claimed.ticket, now)
+        self._reporter.request_begun(parcel, claimed.ticket, now)
         outcome = await self._sender.provider.send(self._message(parcel, claimed.ticket))
         await self._conclude_attempt(parcel, claimed, outcome, started_at=now)
         return True
@@ -196,11 +196,11 @@ class Deliverer:
         if isinstance(outcome, Refused) and outcome.error.kind is Kind.SENDER_HALTED:
             # Whatever becomes of this job, the others need not try.
             if self._sender.brake.halt(now + self._sender.policy.halt_pause_s, now=now):
-                self._tell_halted(outcome)
+                self._reporter.halted(outcome, retry_every_s=self._sender.policy.halt_pause_s)
         elif isinstance(outcome, Accepted) and self._sender.brake.release(started_at):
-            _log.info("sender.resumed", sender=self._sender.name)
+            self._reporter.resumed()
         step = step_of(decision, subject_of(parcel, provider=self._sender.provider.name), now=now)
-        self._tell_ended(claimed.ticket, outcome, decision, duration_s=now - started_at)
+        self._reporter.request_ended(claimed.ticket, outcome, decision, duration_s=now - started_at)
         recorded = await self._record(claimed.ticket, _entry(outcome, decision, step), parcel.envelope)
         if recorded is not None:
             await self._publish(recorded, parcel.job.id)
@@ -312,52 +312,6 @@ class Deliverer:
                 await self._stopping.wait()
         except TimeoutError:
             return
-
-    # Telling
-
-    def _tell_begun(self, parcel: Parcel, ticket: Ticket, now: float) -> None:
-        asked_at = parcel.job.created_at
-        first = ticket.attempt == 1
-        if first and asked_at is not None:
-            # A job may be as old as it likes, but not younger than now.
-            offset_s = min(0.0, now - asked_at.timestamp())
-            if message := self._clock_watch.news(offset_s, other="whoever made the job (created_at)"):
-                _log.warning("clock.compared", sender=self._sender.name, job_id=parcel.job.id, message=message)
-        if first:
-            self._observer.job_begun(self._sender.name)
-        self._observer.request_begun(
-            self._sender.name,
-            waited_s=max(0.0, now - asked_at.timestamp()) if first and asked_at is not None else None,
-            left_s=parcel.deadline - now,
-        )
-
-    def _tell_halted(self, refused: Refused) -> None:
-        error, pause_s = refused.error, self._sender.policy.halt_pause_s
-        said = {"code": error.code, "http_status": error.http_status, "title": error.title, "detail": error.detail}
-        _log.error("sender.halted", sender=self._sender.name, **said, remedy=refused.remedy, retry_every_s=pause_s)
-
-    def _tell_ended(self, ticket: Ticket, outcome: Outcome, decision: Decision, *, duration_s: float) -> None:
-        error = None if isinstance(outcome, Accepted) else outcome.error
-        retry = decision.retry if isinstance(decision, Halt) else decision
-        retry_in_s = retry.delay_s if isinstance(retry, RetryIn) else None
-        self._observer.request_ended(self._sender.name, outcome, duration_s=duration_s, retry_in_s=retry_in_s)
-        _log.info(
-            "attempt.finished",
-            job_id=ticket.job_id,
-            run=ticket.run,
-            attempt=ticket.attempt,
-            sender=self._sender.name,
-            outcome=type(outcome).__name__.lower(),
-            decision=type(decision).__name__.lower(),
-            kind=error.kind.value if error else None,
-            code=error.code if error else None,
-            http_status=error.http_status if error else None,
-            trace_id=error.provider_trace_id if error else None,
-            # Its beginning holds the recipient's number.
-            message_id_ends=outcome.provider_message_id[-8:] if isinstance(outcome, Accepted) else None,
-            retry_in_s=None if retry_in_s is None else round(retry_in_s, 3),
-            duration_ms=round(duration_s * 1000),
-        )
 
 
 def _unsealable(parcel: Parcel) -> Bury | None:

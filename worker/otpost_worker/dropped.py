@@ -11,7 +11,7 @@ import structlog
 from otpost.job import is_sender_name
 from otpost.topology import JOBS, destination_of
 from otpost_worker.brake import Brake
-from otpost_worker.brokers.rabbitmq_messages import text_of
+from otpost_worker.brokers.rabbitmq.messages import text_of
 from otpost_worker.decision import Bury, Expire, Policy
 from otpost_worker.deliver import Sender
 from otpost_worker.envelope import Defaults

@@ -1,0 +1,226 @@
+"""Results, the delay ladder and dead letters: everything that a worker publishes."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, Self
+from uuid import uuid4
+
+import structlog
+
+from otpost import rabbitmq
+from otpost.errors import AccessRefused, BrokerUnreachable
+from otpost.rabbitmq import ConnectionLost, Nacked, Unroutable
+from otpost.result import RESULT_TYPE
+from otpost.topology import DEAD, HEADER_TRACEPARENT, JOBS, RESULTS, delay_route
+from otpost_worker.brokers.rabbitmq.messages import job_properties, letter_headers
+from otpost_worker.brokers.rabbitmq.reconnecting import CONNECT_TIMEOUT_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from aio_pika.abc import AbstractConnection
+    from aiormq import spec
+
+    from otpost_worker.brokers.rabbitmq.reconnecting import Reconnecting
+    from otpost_worker.envelope import Envelope, Event, Letter
+    from otpost_worker.ports import Observer
+
+# A broker that has not confirmed by then is stuck or gone: the connection is given up and the message published anew.
+_CONFIRM_TIMEOUT_S: Final = 15.0
+_REPLY_TIMEOUT_S: Final = 2.0
+_RESULT_TRIES: Final = 3
+# A right that is missing is given by hand, which takes a while: the pause is as long as after so many failures.
+_NOT_PERMITTED_ROUNDS: Final = 4
+
+_log = structlog.get_logger("otpost.rabbitmq")
+
+
+class Outbox:
+    """Implements ``ports.Broker``: every call returns once confirmed, over as many connections as it takes."""
+
+    def __init__(self, url: str, *, name: str, reconnecting: Reconnecting, observer: Observer) -> None:
+        self._url = url
+        self._name = name
+        self._reconnecting = reconnecting
+        self._observer = observer
+        self._opening = asyncio.Lock()
+        self._opened_before = False
+        self._connection: AbstractConnection | None = None
+        self._publisher: rabbitmq.Publisher | None = None
+        # When each message that is not confirmed yet was first published, the oldest first.
+        self._unconfirmed: dict[object, float] = {}
+
+    async def __aenter__(self) -> Self:
+        """Nothing is opened yet: the first message opens the connection."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connection."""
+        await self._give_up(self._publisher)
+
+    @property
+    def unconfirmed_for_s(self) -> float:
+        """How long the oldest message has waited for its confirm; 0 where none waits.
+
+        A broker that blocks publishers (memory, disk) tells so to those alone who try; this is what they see.
+        """
+        oldest = next(iter(self._unconfirmed.values()), None)
+        return 0.0 if oldest is None else asyncio.get_running_loop().time() - oldest
+
+    async def publish_event(self, event: Event, envelope: Envelope) -> None:
+        """See ``ports.Broker``."""
+        headers: dict[str, str | int] = {HEADER_TRACEPARENT: envelope.traceparent} if envelope.traceparent else {}
+        reply = envelope.reply
+        told = rabbitmq.properties(
+            kind=RESULT_TYPE,
+            message_id=event.id,
+            headers=headers,
+            correlation_id=reply.correlation_id if reply else None,
+        )
+        with self._waiting():
+            await self._publish_result(event, told, f"{envelope.sender}.{event.status}")
+        if reply is not None:
+            await self._try_to_reply(event, told, reply.queue)
+
+    async def _publish_result(self, event: Event, told: spec.Basic.Properties, key: str) -> None:
+        for tries in range(_RESULT_TRIES):
+            try:
+                await self._publish_routed(event.body, told, exchange=RESULTS, key=key)
+            except Nacked:
+                # Somebody's own queue is full. The stream has the event then, but there is no telling whether.
+                await asyncio.sleep(self._reconnecting.pause_s(tries))
+            else:
+                return
+        _log.warning("result.refused", event_id=event.id, to_stream_alone=True)
+        await self._publish(event.body, told, exchange="", key=RESULTS)
+
+    async def _try_to_reply(self, event: Event, told: spec.Basic.Properties, queue: str) -> None:
+        """Best effort: who asked for a reply may be gone, or its queue full."""
+        try:
+            async with asyncio.timeout(_REPLY_TIMEOUT_S):
+                publisher = await self._open()
+                await publisher.publish(
+                    event.body, told, exchange="", key=queue, timeout_s=_REPLY_TIMEOUT_S, mandatory=False
+                )
+        except (TimeoutError, Nacked, Unroutable, ConnectionLost, BrokerUnreachable):
+            _log.info("reply.not_taken", event_id=event.id)
+
+    async def delay(self, envelope: Envelope, delay_s: float) -> None:
+        """See ``ports.Broker``."""
+        exchange, key = delay_route(delay_s, envelope.sender)
+        await self._publish_job(envelope, exchange=exchange, key=key)
+
+    async def hand_back(self, envelope: Envelope) -> None:
+        """See ``ports.Broker``."""
+        # Not by requeueing: that counts toward the queue's delivery limit, and a job that met twenty
+        # restarts would be dropped.
+        await self._publish_job(envelope, exchange=JOBS, key=envelope.sender)
+
+    async def bury(self, envelope: Envelope, letter: Letter) -> None:
+        """See ``ports.Broker``."""
+        await self._publish_job(envelope, exchange=DEAD, key="", more=letter_headers(envelope, letter))
+
+    async def _publish_job(
+        self, envelope: Envelope, *, exchange: str, key: str, more: dict[str, str | int] | None = None
+    ) -> None:
+        # An id of its own for each copy: the library tells returned messages apart by nothing else.
+        told = job_properties(envelope, uuid4().hex, more)
+        with self._waiting():
+            await self._publish(envelope.body, told, exchange=exchange, key=key)
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Remember since when a message waits for its confirm."""
+        message = object()
+        self._unconfirmed[message] = asyncio.get_running_loop().time()
+        try:
+            yield
+        finally:
+            del self._unconfirmed[message]
+
+    async def _publish(self, body: bytes, told: spec.Basic.Properties, *, exchange: str, key: str) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._publish_routed(body, told, exchange=exchange, key=key)
+            except Nacked as error:
+                _log.error("publish.refused", exchange=exchange, error=str(error))
+                await asyncio.sleep(self._reconnecting.pause_s(failures))
+                failures += 1
+            else:
+                return
+
+    async def _publish_routed(self, body: bytes, told: spec.Basic.Properties, *, exchange: str, key: str) -> None:
+        """Publish until there is a queue to take it.
+
+        For a moment after a broker's start a queue that has no leader yet is no queue.
+
+        :raises Nacked: a queue refused it.
+        """
+        failures = 0
+        while True:
+            try:
+                await self._publish_once(body, told, exchange=exchange, key=key)
+            except Unroutable as error:
+                _log.warning("publish.unroutable", exchange=exchange, error=str(error))
+                await asyncio.sleep(self._reconnecting.pause_s(failures))
+                failures += 1
+            else:
+                return
+
+    async def _publish_once(self, body: bytes, told: spec.Basic.Properties, *, exchange: str, key: str) -> None:
+        """Publish over as many connections as it takes.
+
+        :raises Nacked: a queue refused it. :raises Unroutable: there is none.
+        """
+        while True:
+            publisher = await self._open()
+            try:
+                await publisher.publish(body, told, exchange=exchange, key=key, timeout_s=_CONFIRM_TIMEOUT_S)
+            except ConnectionLost as error:
+                _log.warning("publish.unconfirmed", error=str(error), again=True)
+                await self._give_up(publisher)
+            except AccessRefused as error:
+                _log.error("publish.not_permitted", error=str(error), again=True)
+                await self._give_up(publisher)
+                await asyncio.sleep(self._reconnecting.pause_s(_NOT_PERMITTED_ROUNDS))
+            else:
+                return
+
+    async def _open(self) -> rabbitmq.Publisher:
+        """Return the open channel, however long it takes to get one."""
+        failures = 0
+        while True:
+            if self._publisher is not None and self._publisher.is_open:
+                return self._publisher
+            async with self._opening:
+                if self._publisher is not None and self._publisher.is_open:
+                    return self._publisher
+                # A channel that was closed for what was published on it leaves its connection open.
+                await self._give_up(self._publisher)
+                try:
+                    self._connection = await rabbitmq.connect(
+                        self._url, name=f"{self._name} results", timeout_s=CONNECT_TIMEOUT_S
+                    )
+                    self._publisher = await rabbitmq.Publisher.open(self._connection)
+                except (BrokerUnreachable, ConnectionLost) as error:
+                    _log.warning("broker.unreachable", error=str(error))
+                    await asyncio.sleep(self._reconnecting.pause_s(failures))
+                    failures += 1
+                else:
+                    if self._opened_before:
+                        self._observer.reconnected("results")
+                    self._opened_before = True
+
+    async def _give_up(self, publisher: rabbitmq.Publisher | None) -> None:
+        """Close the connection that *publisher* belongs to, unless somebody has opened another one already."""
+        if publisher is not self._publisher:
+            return
+        connection, self._connection, self._publisher = self._connection, None, None
+        if connection is not None:
+            await rabbitmq.close_quietly(connection)
