@@ -100,6 +100,20 @@ async def test_with_these_permissions_jobs_are_sent_and_told_of_and_their_dead_l
             await worker.stop()
 
 
+async def test_a_passive_worker_needs_no_right_to_configure(vhost: Vhost, urls: dict[str, str], tmp_path: Path) -> None:
+    declared = await otpost(
+        "topology", "declare", "--sender", "default", environment={"OTPOST_BROKER_URL": urls["operator"]}
+    )
+    assert declared.status == 0, declared.err
+    vhost.set_permissions(user="worker", configure="^$", write="^(otpost\\.|amq\\.default$)", read="^otpost\\.")
+    async with Simulator(SimulatorOptions(rate=0, pair=False)) as provider:
+        environment = worker_environment(vhost, tmp_path, provider.url, broker_url=urls["worker"], topology="passive")
+        async with worker_process(environment) as worker, Producer(urls["producer"]) as producer:
+            end = await producer.request(OtpJob(to=ON_THE_SECOND_TRY, code=CODE), timeout_s=PATIENCE_S)
+            assert (end.status, end.attempt) == ("accepted", 2)
+            await worker.stop()
+
+
 # Whoever publishes jobs must not read those of others, nor dead letters: both hold codes.
 @pytest.mark.parametrize(
     ("role", "queue"),
