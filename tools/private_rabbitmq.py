@@ -11,7 +11,7 @@ From a shell::
     python tools/private_rabbitmq.py --foreground --management
     python tools/private_rabbitmq.py --port 5699 -- some-command with arguments
 
-The command finds the addresses in ``OTPOST_AMQP_URL`` and ``OTPOST_MANAGEMENT_URL``.
+The command finds the addresses in ``OTPOST_BROKER_URL`` and ``MANAGEMENT_URL``.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ def main(arguments: Sequence[str]) -> int:
     options = _parse(arguments)
     try:
         with PrivateRabbitMQ(port=options.port, management=options.management) as node:
-            urls = {"OTPOST_AMQP_URL": node.amqp_url}
+            urls = {"OTPOST_BROKER_URL": node.amqp_url}
             if options.management:
-                urls["OTPOST_MANAGEMENT_URL"] = node.management_url
+                urls["MANAGEMENT_URL"] = node.management_url
             sys.stderr.writelines(f"{key}={value}\n" for key, value in urls.items())
             if options.command:
                 return _run_command(node, options.command, urls)

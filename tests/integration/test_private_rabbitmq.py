@@ -130,7 +130,7 @@ def test_a_taken_port_is_named(broker_node: PrivateRabbitMQ) -> None:
 
 @pytest.mark.long
 def test_command_line_runs_a_command_next_to_a_node() -> None:
-    show = "import os; print(os.environ['OTPOST_AMQP_URL'])"
+    show = "import os; print(os.environ['OTPOST_BROKER_URL'])"
     done = subprocess.run(
         [sys.executable, str(TOOL), "--", sys.executable, "-c", show],
         capture_output=True,
