@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +30,15 @@ async def test_without_a_name_all_are_listed() -> None:
     listed = await otpost("schema")
     assert listed.status == 0
     assert [line.split()[2] for line in listed.out.splitlines()] == ["job", "result", "event", "asyncapi"]
+
+
+async def test_with_json_all_are_one_object_and_a_named_one_is_itself() -> None:
+    everything, one = await asyncio.gather(otpost("schema", "--json"), otpost("schema", "result", "--json"))
+    (printed,) = everything.objects
+    assert list(printed) == ["job", "result", "event", "asyncapi"]
+    assert printed["job"]["$id"] == "urn:otpost:schema:otpost.job.v1"
+    assert printed["asyncapi"]["asyncapi"] == "3.0.0"
+    assert one.objects == [printed["result"]]
 
 
 def written_to(folder: Path) -> set[str]:

@@ -8,6 +8,7 @@ import click
 import orjson
 
 from otpost.schemas import FILES, document
+from otpost_worker.cli.context import json_option, print_json
 
 
 @click.command()
@@ -18,13 +19,16 @@ from otpost.schemas import FILES, document
     type=click.Path(file_okay=False, path_type=Path),
     help="Write files there instead: the named one, or all.",
 )
-def schema(name: str | None, folder: Path | None) -> int:
+@json_option
+def schema(name: str | None, folder: Path | None, as_json: bool) -> int:
     """Print the JSON Schema of a job, a result or an event, or the AsyncAPI document.
 
-    Without a NAME, list what there is.
+    Without a NAME, list what there is; with --json too, print all of it as one object.
     """
     if folder is not None:
         _write(folder, [name] if name else [*FILES])
+    elif as_json:
+        print_json(document(name) if name else {one: document(one) for one in FILES})
     elif name is not None:
         click.echo(_text(name), nl=False)
     else:
