@@ -13,8 +13,8 @@ WORKDIR /build
 # What changes seldom comes first. Every file is checked against its hash, and none is built from source.
 COPY requirements/runtime.txt requirements/build.txt requirements/
 RUN python -m venv --without-pip /opt/otpost \
-    && pip --python /opt/otpost/bin/python install --require-hashes --only-binary :all: --requirement requirements/runtime.txt \
-    && pip install --require-hashes --only-binary :all: --requirement requirements/build.txt
+    && pip --python /opt/otpost/bin/python install --require-hashes --no-deps --only-binary :all: --requirement requirements/runtime.txt \
+    && pip install --require-hashes --no-deps --only-binary :all: --requirement requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY producer producer
 COPY worker worker

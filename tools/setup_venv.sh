@@ -81,9 +81,15 @@ pip_install() {
 }
 
 install_requirements() {
-    pip_install --require-hashes --requirement requirements/dev.txt
+    # The file is complete, so pip need not look at dependencies; where it does, older ones (23.2) stumble over an
+    # extra such as coverage[toml] as soon as a newer version than the pinned one is published.
+    pip_install --require-hashes --no-deps --requirement requirements/dev.txt
     # hatchling and editables are among the requirements, so that nothing unpinned is downloaded here.
     pip_install --no-deps --no-build-isolation --editable .
+    problems=$("$VENV/bin/python" -m pip check) || {
+        say "$problems"
+        return 1
+    }
 }
 
 say "Setting up $VENV; the first time this takes about a minute ..."
