@@ -27,6 +27,7 @@ from otpost.topology import topology
 from otpost_worker.app import run_worker
 from otpost_worker.settings import SenderSettings, Settings
 from otpost_worker.simulator import Simulator, SimulatorOptions
+from otpost_worker.wrapping import UNWRAPPED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 
     from broker import Vhost
+    from otpost_worker.wrapping import Wrappers
 
 # No wait in these tests is this long on an idle machine; a test that meets it has failed.
 PATIENCE_S: Final = 40.0
@@ -271,10 +273,10 @@ def worker_settings(
 
 
 @asynccontextmanager
-async def running_worker(settings: Settings) -> AsyncIterator[None]:
+async def running_worker(settings: Settings, wrappers: Wrappers = UNWRAPPED) -> AsyncIterator[None]:
     """Run a worker until the block ends; it has to start, and to stop cleanly."""
     stopping, at_once = asyncio.Event(), asyncio.Event()
-    working = asyncio.create_task(run_worker(settings, stopping=stopping, at_once=at_once))
+    working = asyncio.create_task(run_worker(settings, stopping=stopping, at_once=at_once, wrappers=wrappers))
     try:
         async with Amqp.connect(settings.broker_url.get_secret_value()) as amqp:
             await _until_consuming(amqp, [f"otpost.jobs.{name}" for name in settings.senders], working)
@@ -350,6 +352,7 @@ async def running_service(
     *,
     senders: Mapping[str, Mapping[str, Any]] | None = None,
     simulator: SimulatorOptions | None = None,
+    wrappers: Wrappers = UNWRAPPED,
     **settings: Any,  # noqa: ANN401 - pydantic judges them
 ) -> AsyncIterator[Service]:
     """Run a worker and a provider; `senders` names the senders with what differs from the usual settings."""
@@ -360,7 +363,7 @@ async def running_service(
         described = {
             name: sender_settings(provider.url, **changes) for name, changes in (senders or {"default": {}}).items()
         }
-        async with running_worker(worker_settings(vhost, folder / "ledger.db", described, **settings)):
+        async with running_worker(worker_settings(vhost, folder / "ledger.db", described, **settings), wrappers):
             service = Service(vhost, provider, amqp, await amqp.tap(STREAM))
             yield service
             service.results.assert_all_fit()

@@ -29,13 +29,15 @@ from otpost_worker.ports import LedgerUnavailable
 from otpost_worker.providers.cloud_api import CloudApi, CloudApiAccount
 from otpost_worker.providers.http import open_session
 from otpost_worker.worker import InFlight, job_key
+from otpost_worker.wrapping import UNWRAPPED
 
 if TYPE_CHECKING:
     import aiohttp
 
     from otpost_worker.health import Check
-    from otpost_worker.ports import Ledger
+    from otpost_worker.ports import Clock, Ledger
     from otpost_worker.settings import SenderSettings, Settings
+    from otpost_worker.wrapping import Wrappers
 
 _SQLITE: Final = "sqlite:///"
 _DROPPED_PREFETCH: Final = 20
@@ -45,17 +47,21 @@ _PUBLISHING_SLOW_S: Final = 5.0
 _log = structlog.get_logger("otpost.app")
 
 
-async def run_worker(settings: Settings, *, stopping: asyncio.Event, at_once: asyncio.Event) -> bool:
+async def run_worker(
+    settings: Settings, *, stopping: asyncio.Event, at_once: asyncio.Event, wrappers: Wrappers = UNWRAPPED
+) -> bool:
     """Take jobs until *stopping*, then finish what is in hand; *at_once* cuts that short.
 
-    Returns whether every job in hand came to its end or was handed back.
+    *wrappers* are put around the ports. Returns whether every job in hand came to its end or was handed back.
 
     :raises LedgerUnavailable: the ledger cannot be opened. :raises BrokerUnreachable: the broker refuses us.
     :raises TopologyDiffers: what is declared there is not what is needed. :raises PortTaken: the health server's.
     """
-    name = f"otpost worker {secrets.token_hex(3)}"
+    name, clock = f"otpost worker {secrets.token_hex(3)}", wrappers.clock(time.time)
     async with AsyncExitStack() as resources:
-        ledger = await resources.enter_async_context(SqliteLedger(Path(settings.ledger_url.removeprefix(_SQLITE))))
+        ledger = await resources.enter_async_context(
+            SqliteLedger(Path(settings.ledger_url.removeprefix(_SQLITE)), clock=clock)
+        )
         session = await resources.enter_async_context(
             open_session(
                 connections=settings.concurrency * len(settings.senders),
@@ -72,30 +78,34 @@ async def run_worker(settings: Settings, *, stopping: asyncio.Event, at_once: as
         outbox = await resources.enter_async_context(
             Outbox(url, name=name, reconnecting=reconnecting, observer=metrics)
         )
+        broker = wrappers.broker(outbox)
         tasks = await resources.enter_async_context(asyncio.TaskGroup())
         in_flight = InFlight(tasks)
         metrics.watch_in_flight(lambda: len(in_flight))
         deliverer = partial(
             Deliverer,
-            ledger=ledger,
-            broker=outbox,
+            ledger=wrappers.ledger(ledger),
+            broker=broker,
             observer=metrics,
-            clock=time.time,
+            clock=clock,
             random=random.random,
             stopping=stopping,
             background=in_flight.background,
         )
         watch = ClockWatch()
-        ours = {key: deliverer(_sender(key, one, session, watch, settings)) for key, one in settings.senders.items()}
-        dropped = DroppedReader(outbox, lambda sender: ours.get(sender) or deliverer(foreign_sender(sender)))
+        ours = {
+            key: deliverer(_sender(key, one, session, watch, settings, clock=clock, wrappers=wrappers))
+            for key, one in settings.senders.items()
+        }
+        dropped = DroppedReader(broker, lambda sender: ours.get(sender) or deliverer(foreign_sender(sender)))
         intake = Intake(
             url,
             name=name,
             topology=topology(settings.senders),
             mode=settings.topology,
             subscriptions=(
-                *(_jobs(sender, way, in_flight, settings.concurrency) for sender, way in ours.items()),
-                _dropped(dropped, in_flight),
+                *(_jobs(sender, way, in_flight, settings.concurrency, wrappers) for sender, way in ours.items()),
+                _dropped(dropped, in_flight, wrappers),
             ),
             reconnecting=reconnecting,
             observer=metrics,
@@ -176,26 +186,34 @@ async def _consume(intake: Intake, *, stopping: asyncio.Event, drained: asyncio.
     return None
 
 
-def _jobs(sender: str, way: Deliverer, in_flight: InFlight, prefetch: int) -> Subscription:
+def _jobs(sender: str, way: Deliverer, in_flight: InFlight, prefetch: int, wrappers: Wrappers) -> Subscription:
     def take(incoming: Incoming) -> None:
         envelope = envelope_of(incoming.message, sender)
-        in_flight.take(job_key(envelope), incoming, partial(way.deliver, envelope))
+        in_flight.take(job_key(envelope), wrappers.settling(incoming), partial(way.deliver, envelope))
 
     return Subscription(job_queue(sender), prefetch, take)
 
 
-def _dropped(reader: DroppedReader, in_flight: InFlight) -> Subscription:
+def _dropped(reader: DroppedReader, in_flight: InFlight, wrappers: Wrappers) -> Subscription:
     def take(incoming: Incoming) -> None:
         message = incoming.message
         drop = read_drop(message.routing_key or "", dict(message.header.properties.headers or {}))
         envelope = envelope_of(message, drop.sender)
-        in_flight.take((DROPPED, job_key(envelope)), incoming, partial(reader.end, envelope, drop))
+        delivery = wrappers.settling(incoming)
+        in_flight.take((DROPPED, job_key(envelope)), delivery, partial(reader.end, envelope, drop))
 
     return Subscription(DROPPED, _DROPPED_PREFETCH, take)
 
 
 def _sender(
-    name: str, one: SenderSettings, session: aiohttp.ClientSession, clock_watch: ClockWatch, settings: Settings
+    name: str,
+    one: SenderSettings,
+    session: aiohttp.ClientSession,
+    clock_watch: ClockWatch,
+    settings: Settings,
+    *,
+    clock: Clock,
+    wrappers: Wrappers,
 ) -> Sender:
     account = CloudApiAccount(
         phone_number_id=one.phone_number_id,
@@ -206,7 +224,7 @@ def _sender(
     )
     return Sender(
         name=name,
-        provider=CloudApi(account, session, clock=time.time, clock_watch=clock_watch),
+        provider=wrappers.provider(CloudApi(account, session, clock=clock, clock_watch=clock_watch)),
         defaults=Defaults(one.template, one.language),
         policy=Policy(
             timeout_s=settings.http_timeout_s,
