@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Protocol
 from otpost_worker.attempts import Acknowledge, Wait
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from otpost.event import SenderEvent
     from otpost_worker.attempts import State, Wish
     from otpost_worker.decision import History
     from otpost_worker.envelope import Envelope, Event, Letter, Step
-    from otpost_worker.outcome import Kind, Outcome
+    from otpost_worker.outcome import Error, Kind, Outcome
+    from otpost_worker.pacing import Hold, Lane
+    from otpost_worker.standing import Heard, News
 
 
 class LedgerUnavailable(Exception):
@@ -43,13 +48,16 @@ class Provider(Protocol):
     async def send(self, message: Message) -> Outcome:
         """Make one request; within its total timeout there is an outcome, whatever happens."""
 
+    async def renew(self) -> bool:
+        """Read again what may have been replaced meanwhile (the token's file); tells whether it has been."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimRequest:
     """A delivery, as the ledger needs to know it.
 
     *lease_s*: how long a claim lasts, by the ledger's clock. *deadline* (Unix seconds) tells how long the ledger
-    has to remember the job.
+    has to remember the job. *lane*: what the request would use of the limits; None where it is not to be paced.
     """
 
     job_id: str
@@ -57,6 +65,7 @@ class ClaimRequest:
     envelope: Envelope
     deadline: float
     lease_s: float
+    lane: Lane | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +80,15 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The attempt is ours until the lease ends."""
+    """The attempt is ours until the lease ends; its request starts at *start_at* (Unix seconds), not before.
+
+    *probe*: the sender or its template is held, and this request finds out whether that can end.
+    """
 
     ticket: Ticket
     history: History
+    start_at: float = 0.0
+    probe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +119,44 @@ class MustEnd:
     unknown: int | None
 
 
-ClaimReply = Claimed | Recorded | Lapsed | MustEnd | Acknowledge | Wait
+@dataclass(frozen=True, slots=True)
+class Crowded:
+    """The sender is at its limit: ask again at *until* (Unix seconds), with the job in hand. Nothing is booked."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoRoom:
+    """The recipient's turn would come too late for the job. Nothing is booked."""
+
+
+ClaimReply = Claimed | Recorded | Lapsed | MustEnd | Acknowledge | Wait | Crowded | NoRoom
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An attempt's outcome as the ledger keeps it, together with the step that follows."""
+    """An attempt's outcome as the ledger keeps it, together with the step that follows.
+
+    *heard*: what the outcome says about the sender, which counts whatever becomes of the job.
+    """
 
     state: State
     kind: Kind | None
     step: Step
     provider_message_id: str | None = None
+    heard: Heard | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """An outcome is kept. *recorded* is the step to publish; None where somebody else's stands.
+
+    *news*: what changed about the sender with it.
+    """
+
+    recorded: Recorded | None
+    news: tuple[News, ...] = ()
 
 
 class Ledger(Protocol):
@@ -127,10 +168,10 @@ class Ledger(Protocol):
     async def claim(self, request: ClaimRequest) -> ClaimReply:
         """Look the delivery up in the table and, where it may be sent, claim its attempt: one operation."""
 
-    async def record(self, ticket: Ticket, entry: Entry) -> Recorded | None:
-        """Record the outcome of a claim.
+    async def record(self, ticket: Ticket, entry: Entry) -> Noted:
+        """Record the outcome of a claim, and what it says about the sender.
 
-        Returns the step to publish; None where the claim was no longer ours and somebody else's step stands.
+        There is no step to publish where the claim was no longer ours and somebody else's step stands.
         """
 
     async def lapse(self, ticket: Ticket, entry: Entry) -> Recorded | None:
@@ -152,11 +193,86 @@ class Ledger(Protocol):
         """Find out whether the ledger can be written now, without changing anything."""
 
 
+@dataclass(frozen=True, slots=True)
+class HoldReport:
+    """A hold as an operator sees it; of one template where *template* is set. *error*: what began it."""
+
+    hold: Hold
+    template: str | None
+    language: str | None
+    error: Error | None
+
+
+@dataclass(frozen=True, slots=True)
+class SenderReport:
+    """How a sender is doing. *rate*: messages a second now; *quota_until*: the end of a pause, in Unix seconds."""
+
+    rate: float
+    quota_until: float | None
+    holds: tuple[HoldReport, ...]
+
+
+class Standings(Protocol):
+    """What the ledger keeps of senders, for whoever watches them. Every method may raise ``LedgerUnavailable``."""
+
+    async def report(self, rates: Mapping[str, float], quotas: Mapping[str, str]) -> Mapping[str, SenderReport]:
+        """Tell how the senders are doing; *rates* and *quotas* give each one's full rate and quota."""
+
+    async def probe_soon(self, senders: Iterable[str]) -> None:
+        """Let the next job of each of these senders be a probe, where they are held."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStory:
+    """One attempt as the ledger has it; times in Unix seconds, None where there is none."""
+
+    attempt: int
+    state: State
+    kind: Kind | None
+    claimed_at: float
+    recorded_at: float | None
+    lease_until: float | None
+    due_at: float | None
+    provider_message_id: str | None
+    step: Step | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunStory:
+    """One run of a job: its *end* once it has one, and its attempts in order.
+
+    *envelope* has no body. *buried*: its dead letter is confirmed. *turn*: when its recipient's turn comes.
+    """
+
+    run: int
+    envelope: Envelope
+    ended_at: float | None
+    end: Step | None
+    buried: bool
+    forget_at: float
+    turn: float | None
+    attempts: tuple[AttemptStory, ...]
+
+
+class Archive(Protocol):
+    """The ledger, for whoever wants to know what became of a job. May raise ``LedgerUnavailable``."""
+
+    @property
+    def identity(self) -> str:
+        """What tells this ledger from every other one, for as long as it exists."""
+
+    async def story(self, job_id: str) -> tuple[RunStory, ...]:
+        """Tell everything that is known of a job, the first run first; nothing where it is not known."""
+
+
 class Broker(Protocol):
     """Where what follows from a job goes. Each call returns once the broker has confirmed it, however long it takes."""
 
     async def publish_event(self, event: Event, envelope: Envelope) -> None:
         """Publish a result of the job in *envelope*, to everybody and to who asked for it."""
+
+    async def publish_sender_event(self, event: SenderEvent) -> None:
+        """Publish what happened to a sender."""
 
     async def delay(self, envelope: Envelope, delay_s: float) -> None:
         """Bring the job back to its sender's queue after *delay_s*; never earlier."""
@@ -191,6 +307,9 @@ class Observer(Protocol):
 
     def job_buried(self, sender: str, reason: str) -> None:
         """A dead letter is confirmed."""
+
+    def sender_changed(self, news: News) -> None:
+        """Something about a sender is new; told by the process alone that brought it about."""
 
     def reconnected(self, connection: str) -> None:
         """The connection for ``jobs`` or for ``results`` was lost and is open again."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
 
 from otpost_worker.attempts import (
     Acknowledge,
@@ -21,9 +21,24 @@ from otpost_worker.attempts import (
 )
 from otpost_worker.decision import History
 from otpost_worker.envelope import Envelope, Step
+from otpost_worker.ledger.limits import hear_signal, pace_claim
 from otpost_worker.ledger.rows import envelope_from_row, envelope_to_json
 from otpost_worker.outcome import Kind
-from otpost_worker.ports import Claimed, ClaimReply, ClaimRequest, Entry, Lapsed, MustEnd, Recorded, Ticket
+from otpost_worker.pacing import Full, Go, Held, TakeTurn
+from otpost_worker.pacing import NoRoom as NoTurn
+from otpost_worker.ports import (
+    Claimed,
+    ClaimReply,
+    ClaimRequest,
+    Crowded,
+    Entry,
+    Lapsed,
+    MustEnd,
+    NoRoom,
+    Noted,
+    Recorded,
+    Ticket,
+)
 
 if TYPE_CHECKING:
     import sqlite3
@@ -32,14 +47,14 @@ REMEMBERED_AFTER_DEADLINE_S: Final = 24 * 3600.0
 _FORGET_BATCH: Final = 1000
 
 
-def claim(db: sqlite3.Connection, request: ClaimRequest, now: float) -> ClaimReply:
-    """Look the delivery up in the table; see ``ports.Ledger``."""
+def claim(db: sqlite3.Connection, request: ClaimRequest, now: float, key: bytes) -> ClaimReply:
+    """Look the delivery up in the table, find its start, claim it; see ``ports.Ledger``."""
     wish = request.wish
     known = _known(db, request.job_id)
     action = judge(known, wish, now=now)
     match action:
         case Claim():
-            return _granted(db, request, now)
+            return _paced(db, request, now, key)
         case PublishEnd(run):
             return _recorded_end(db, request.job_id, run)
         case RepeatStep(attempt):
@@ -54,15 +69,36 @@ def claim(db: sqlite3.Connection, request: ClaimRequest, now: float) -> ClaimRep
             return action
 
 
-def _granted(db: sqlite3.Connection, request: ClaimRequest, now: float) -> Claimed:
+def _paced(db: sqlite3.Connection, request: ClaimRequest, now: float, key: bytes) -> ClaimReply:
+    if request.lane is None:
+        return _granted(db, request, now, start_at=now)
+    pace = pace_claim(db, request, request.lane, now, key)
+    match pace:
+        case Go():
+            return _granted(db, request, now, start_at=pace.start_at, probe=pace.is_probe)
+        case TakeTurn(start_at):
+            return Wait(start_at)
+        case Held(until):
+            return Wait(until)
+        case Full(until):
+            return Crowded(until)
+        case NoTurn():
+            return NoRoom()
+        case _:  # pragma: no cover
+            assert_never(pace)
+
+
+def _granted(
+    db: sqlite3.Connection, request: ClaimRequest, now: float, *, start_at: float, probe: bool = False
+) -> Claimed:
     wish, token = request.wish, secrets.token_hex(8)
     _remember_run(db, request)
     db.execute(
-        "INSERT INTO attempts (job_id, run, attempt, state, token, lease_until) VALUES (?, ?, ?, ?, ?, ?)",
-        (request.job_id, wish.run, wish.attempt, State.CLAIMED, token, now + request.lease_s),
+        "INSERT INTO attempts (job_id, run, attempt, state, token, lease_until, claimed_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (request.job_id, wish.run, wish.attempt, State.CLAIMED, token, now + request.lease_s, now),
     )
     ticket = Ticket(request.job_id, wish.run, wish.attempt, token)
-    return Claimed(ticket, _history(db, request, before=wish.attempt))
+    return Claimed(ticket, _history(db, request, before=wish.attempt), start_at, probe)
 
 
 def _remember_run(db: sqlite3.Connection, request: ClaimRequest) -> None:
@@ -143,8 +179,13 @@ def _lapsed(db: sqlite3.Connection, request: ClaimRequest, attempt: int) -> Laps
     return Lapsed(ticket, _history(db, request, before=attempt), _envelope(db, request.job_id, run))
 
 
-def record(db: sqlite3.Connection, ticket: Ticket, entry: Entry) -> Recorded | None:
-    """Record the outcome of a claim."""
+def record(db: sqlite3.Connection, ticket: Ticket, entry: Entry, now: float) -> Noted:
+    """Record the outcome of a claim, and what it says about its sender."""
+    news = hear_signal(db, entry.heard, now) if entry.heard else ()
+    return Noted(_record(db, ticket, entry, now), news)
+
+
+def _record(db: sqlite3.Connection, ticket: Ticket, entry: Entry, now: float) -> Recorded | None:
     where = (ticket.job_id, ticket.run, ticket.attempt)
     row = db.execute(
         "SELECT a.state, a.token, r.end_status FROM attempts a JOIN runs r USING (job_id, run)"
@@ -158,7 +199,7 @@ def record(db: sqlite3.Connection, ticket: Ticket, entry: Entry) -> Recorded | N
     accepted = entry.provider_message_id is not None
     settles = (ours and state == State.CLAIMED) or (accepted and state == State.UNKNOWN)
     if settles and end_status is None:
-        _write_entry(db, ticket, entry)
+        _write_entry(db, ticket, entry, now)
         return Recorded(_envelope(db, ticket.job_id, ticket.run), entry.step)
     if ours and state == State.SETTLED:
         # The same call again: the first one was committed, but its answer was lost on the way.
@@ -174,33 +215,35 @@ def record(db: sqlite3.Connection, ticket: Ticket, entry: Entry) -> Recorded | N
     return None
 
 
-def _write_entry(db: sqlite3.Connection, ticket: Ticket, entry: Entry) -> None:
+def _write_entry(db: sqlite3.Connection, ticket: Ticket, entry: Entry, now: float) -> None:
     following = entry.step.next
     db.execute(
-        "UPDATE attempts SET state = ?, kind = ?, due_at = ?, step = ?, provider_message_id = ?, lease_until = NULL"
-        " WHERE job_id = ? AND run = ? AND attempt = ?",
+        "UPDATE attempts SET state = ?, kind = ?, due_at = ?, step = ?, provider_message_id = ?, lease_until = NULL,"
+        " recorded_at = ? WHERE job_id = ? AND run = ? AND attempt = ?",
         (
             entry.state,
             entry.kind,
             following.due_at if following else None,
             None if entry.step.ends_job else entry.step.to_json(),
             entry.provider_message_id,
+            now,
             ticket.job_id,
             ticket.run,
             ticket.attempt,
         ),
     )
     if entry.step.ends_job:
-        _write_end(db, ticket.job_id, ticket.run, entry.step)
+        _write_end(db, ticket.job_id, ticket.run, entry.step, now)
 
 
-def _write_end(db: sqlite3.Connection, job_id: str, run: int, step: Step) -> None:
+def _write_end(db: sqlite3.Connection, job_id: str, run: int, step: Step, now: float) -> None:
     event = step.event
     assert event is not None  # noqa: S101 - Step.ends_job implies it
     # The body goes with the end, unless its dead letter may still have to be written.
     db.execute(
-        "UPDATE runs SET end_status = ?, end_step = ?, body = CASE WHEN ? THEN body END WHERE job_id = ? AND run = ?",
-        (event.status, step.to_json(), step.letter is not None, job_id, run),
+        "UPDATE runs SET end_status = ?, end_step = ?, ended_at = ?, body = CASE WHEN ? THEN body END"
+        " WHERE job_id = ? AND run = ?",
+        (event.status, step.to_json(), now, step.letter is not None, job_id, run),
     )
 
 
@@ -217,7 +260,7 @@ def lapse(db: sqlite3.Connection, ticket: Ticket, entry: Entry, now: float) -> R
     if state != State.CLAIMED or token != ticket.token or lease_until > now or end_status is not None:
         return None
     envelope = _envelope(db, ticket.job_id, ticket.run)
-    _write_entry(db, ticket, entry)
+    _write_entry(db, ticket, entry, now)
     # Whoever held the claim has lost it: its own outcome comes too late from here on.
     db.execute(
         "UPDATE attempts SET token = ? WHERE job_id = ? AND run = ? AND attempt = ?",
@@ -232,18 +275,18 @@ def conclude(db: sqlite3.Connection, request: ClaimRequest, step: Step, now: flo
         return None
     _remember_run(db, request)
     envelope = _envelope(db, request.job_id, request.wish.run)
-    _write_end(db, request.job_id, request.wish.run, step)
+    _write_end(db, request.job_id, request.wish.run, step, now)
     return Recorded(envelope, step)
 
 
-def refuse(db: sqlite3.Connection, request: ClaimRequest, step: Step) -> Recorded | None:
+def refuse(db: sqlite3.Connection, request: ClaimRequest, step: Step, now: float) -> Recorded | None:
     """End the run of a body that is no job, unless its id belongs to another job."""
     known = _known(db, request.job_id)
     latest = known.latest
     if latest is None or (request.wish.run > latest.number and known.accepted_run is None):
         _remember_run(db, request)
         envelope = _envelope(db, request.job_id, request.wish.run)
-        _write_end(db, request.job_id, request.wish.run, step)
+        _write_end(db, request.job_id, request.wish.run, step, now)
         return Recorded(envelope, step)
     if not latest.ended or latest.highest is not None:
         return None

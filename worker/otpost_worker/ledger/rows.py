@@ -10,7 +10,7 @@ import orjson
 from otpost_worker.envelope import Envelope, Reply
 
 # Kept in the file's user_version, so that an older worker does not write into a newer one's tables.
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS runs (
         job_id TEXT NOT NULL,
@@ -21,6 +21,7 @@ SCHEMA: Final = (
         end_step BLOB,
         buried INTEGER NOT NULL DEFAULT 0,
         forget_at REAL NOT NULL,
+        ended_at REAL,
         PRIMARY KEY (job_id, run)
     ) WITHOUT ROWID""",
     "CREATE INDEX IF NOT EXISTS runs_forget_at ON runs (forget_at)",
@@ -35,9 +36,57 @@ SCHEMA: Final = (
         due_at REAL,
         step BLOB,
         provider_message_id TEXT,
+        claimed_at REAL NOT NULL DEFAULT 0,
+        recorded_at REAL,
         PRIMARY KEY (job_id, run, attempt)
     ) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS senders (
+        sender TEXT PRIMARY KEY,
+        paid_until REAL NOT NULL DEFAULT 0, -- until when every start that was booked is paid for
+        cut_rate REAL,                      -- NULL: the full rate
+        cut_at REAL,
+        unanswered INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS quotas (
+        quota TEXT PRIMARY KEY,
+        until REAL NOT NULL,
+        pauses INTEGER NOT NULL
+    ) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS holds (
+        sender TEXT NOT NULL,
+        template TEXT NOT NULL,             -- '' with language '': the sender as a whole
+        language TEXT NOT NULL,
+        since REAL NOT NULL,
+        probe_at REAL NOT NULL,
+        probes INTEGER NOT NULL,
+        error BLOB,
+        PRIMARY KEY (sender, template, language)
+    ) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS pairs (
+        sender TEXT NOT NULL,
+        recipient BLOB NOT NULL,            -- a keyed hash of the number
+        paid_until REAL NOT NULL,
+        PRIMARY KEY (sender, recipient)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS pairs_paid_until ON pairs (paid_until)",
+    """CREATE TABLE IF NOT EXISTS turns (
+        job_id TEXT NOT NULL,
+        run INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        start_at REAL NOT NULL,
+        PRIMARY KEY (job_id, run, attempt)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS turns_start_at ON turns (start_at)",
+    "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
 )
+# What has to be added to a file that an older otpost wrote, by the version that it has.
+UPGRADES: Final[dict[int, tuple[str, ...]]] = {
+    1: (
+        "ALTER TABLE runs ADD COLUMN ended_at REAL",
+        "ALTER TABLE attempts ADD COLUMN claimed_at REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE attempts ADD COLUMN recorded_at REAL",
+    ),
+}
 
 
 def envelope_to_json(envelope: Envelope) -> bytes:

@@ -15,23 +15,27 @@ import queue
 import sqlite3
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from uuid import uuid4
 
-from otpost_worker.ledger import operations
-from otpost_worker.ledger.rows import SCHEMA, SCHEMA_VERSION
+from otpost_worker.ledger import limits, operations, stories
+from otpost_worker.ledger.rows import SCHEMA, SCHEMA_VERSION, UPGRADES
 from otpost_worker.ports import (
     ClaimReply,
     ClaimRequest,
     Entry,
     LedgerUnavailable,
+    Noted,
     Recorded,
+    RunStory,
+    SenderReport,
     Ticket,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -66,6 +70,12 @@ class SqliteLedger:
         self._clock = clock
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._identity = ""
+
+    @property
+    def identity(self) -> str:
+        """See ``ports.Archive``."""
+        return self._identity
 
     async def __aenter__(self) -> Self:
         """Open or create the file.
@@ -91,11 +101,11 @@ class SqliteLedger:
 
     async def claim(self, request: ClaimRequest) -> ClaimReply:
         """See ``ports.Ledger``."""
-        return await self._do(lambda db: operations.claim(db, request, self._clock()))
+        return await self._do(lambda db: operations.claim(db, request, self._clock(), self._key))
 
-    async def record(self, ticket: Ticket, entry: Entry) -> Recorded | None:
+    async def record(self, ticket: Ticket, entry: Entry) -> Noted:
         """See ``ports.Ledger``."""
-        return await self._do(lambda db: operations.record(db, ticket, entry))
+        return await self._do(lambda db: operations.record(db, ticket, entry, self._clock()))
 
     async def lapse(self, ticket: Ticket, entry: Entry) -> Recorded | None:
         """See ``ports.Ledger``."""
@@ -107,7 +117,7 @@ class SqliteLedger:
 
     async def refuse(self, request: ClaimRequest, step: Step) -> Recorded | None:
         """See ``ports.Ledger``."""
-        return await self._do(lambda db: operations.refuse(db, request, step))
+        return await self._do(lambda db: operations.refuse(db, request, step, self._clock()))
 
     async def release(self, ticket: Ticket) -> None:
         """See ``ports.Ledger``."""
@@ -127,7 +137,21 @@ class SqliteLedger:
         total = 0
         while (forgotten := await self._do(lambda db: operations.forget(db, self._clock()))) > 0:
             total += forgotten
+        while await self._do(lambda db: limits.forget(db, self._clock())) > 0:
+            pass
         return total
+
+    async def report(self, rates: Mapping[str, float], quotas: Mapping[str, str]) -> Mapping[str, SenderReport]:
+        """See ``ports.Standings``."""
+        return await self._do(lambda db: limits.report(db, rates, quotas, self._clock()))
+
+    async def probe_soon(self, senders: Iterable[str]) -> None:
+        """See ``ports.Standings``."""
+        await self._do(lambda db: limits.probe_soon(db, senders, self._clock()))
+
+    async def story(self, job_id: str) -> tuple[RunStory, ...]:
+        """See ``ports.Archive``."""
+        return await self._do(lambda db: stories.story(db, job_id))
 
     async def keep_small(self) -> None:
         """Forget, now and then, for ever."""
@@ -175,11 +199,23 @@ class SqliteLedger:
         db.execute("PRAGMA synchronous=NORMAL")
         # What was deleted is overwritten: a code must not outlive its job in a free page.
         db.execute("PRAGMA secure_delete=ON")
+        with _exclusively(db):
+            self._bring_up_to_date(db)
+            # Whoever comes first gives the file its name.
+            db.execute("INSERT OR IGNORE INTO meta (name, value) VALUES ('identity', ?)", (str(uuid4()),))
+            self._identity = db.execute("SELECT value FROM meta WHERE name = 'identity'").fetchone()[0]
+        # Keeps numbers out of the file; who has the whole file has the jobs under way, and their numbers, anyway.
+        self._key = self._identity.encode()
+        return db
+
+    def _bring_up_to_date(self, db: sqlite3.Connection) -> None:
+        # Asked again: another worker may have done it while this one waited for the lock.
+        for old in range(db.execute("PRAGMA user_version").fetchone()[0], SCHEMA_VERSION):
+            for statement in UPGRADES.get(old, ()):
+                db.execute(statement)
         for statement in SCHEMA:
             db.execute(statement)
-        if version < SCHEMA_VERSION:
-            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        return db
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _next_group(self) -> list[_Work] | None:
         first = self._work.get()
@@ -264,6 +300,17 @@ def _write_ahead(db: sqlite3.Connection) -> None:
             time.sleep(_BUSY_PAUSE_S)
         else:
             return
+
+
+@contextmanager
+def _exclusively(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
 
 
 def _transaction(db: sqlite3.Connection, group: list[_Work]) -> list[_Told]:

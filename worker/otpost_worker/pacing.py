@@ -1,0 +1,219 @@
+"""When a request may start: limits as arithmetic on times (contract, sections 4.4 and 6).
+
+A limit is kept as one number, the time until which everything that was booked is paid for: a booking costs an
+interval, a second of waiting pays a second, and what is owed may never be more than the burst. So a booking has a
+start of its own, later ones start later, and nobody who waits is overtaken or has to ask in vain.
+
+All times are Unix seconds by the ledger's clock.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+# Meta's rule for one business number and one recipient: a message every 6 s, 45 of them borrowed in advance.
+PAIR_INTERVAL_S: Final = 6.0
+PAIR_BURST: Final = 45
+# Requests that start 6 s apart do not arrive 6 s apart: whoever waits anyway waits this much longer, so that the
+# first one's slow way does not make the provider refuse a later one.
+PAIR_MARGIN_S: Final = 0.5
+# The provider lends a number one second's worth; we take a tenth of it and leave the rest for what is late on its way.
+BURST_S: Final = 0.1
+# A wait of at most this long happens in the worker, with the claim in hand; a longer one does not.
+HORIZON_S: Final = 0.8
+# A start that was booked is ours for so long; whoever comes later books anew, or late ones would pile up.
+START_TOLERANCE_S: Final = 0.5
+TURN_TOLERANCE_S: Final = 5.0
+# After the provider's "too many" the rate is halved, and a tenth of the full rate comes back every few seconds.
+GROW_EVERY_S: Final = 5.0
+GROW_STEP: Final = 0.1
+MIN_RATE: Final = 1.0
+# A held job comes back at the latest after this long, to end at its deadline or to be the next probe.
+HELD_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """What one request would use of the limits.
+
+    *quota*: names what shares the app's or the account's quota. *recipient*: the full number; no ledger stores it
+    as it is. *rate*: the sender's full rate, in messages a second. *latest_start* and *deadline* in Unix seconds.
+    """
+
+    sender: str
+    quota: str
+    recipient: str
+    template: str
+    language: str
+    rate: float
+    latest_start: float
+    deadline: float
+
+    def __repr__(self) -> str:
+        """Everything but the recipient."""
+        return f"Lane(sender={self.sender!r}, template={self.template!r}, language={self.language!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The rate was cut to *rate* messages a second at *at*."""
+
+    rate: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Nothing is sent but probes: since *since*, the next probe at *probe_at*, *probes* of them so far."""
+
+    since: float
+    probe_at: float
+    probes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """What the ledger knows of a lane, before or after a booking.
+
+    *sender_paid_until* and *pair_paid_until*: until when all that was booked is paid for. *turn*: the start that
+    this very job has booked with its recipient. *sender_hold*, *template_hold*: whether the sender, or this
+    template in this language, is held. *quota_until*: until when the quota is used up.
+    """
+
+    sender_paid_until: float = 0.0
+    cut: Cut | None = None
+    pair_paid_until: float = 0.0
+    turn: float | None = None
+    quota_until: float = 0.0
+    sender_hold: Hold | None = None
+    template_hold: Hold | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """Send at *start_at*, which is at most ``HORIZON_S`` away.
+
+    To be kept with the claim: *sender_paid_until*, *pair_paid_until*, the holds as they are after this probe, and
+    that the job's turn is used up.
+    """
+
+    start_at: float
+    sender_paid_until: float
+    pair_paid_until: float
+    sender_hold: Hold | None
+    template_hold: Hold | None
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether this request finds out if a hold can end."""
+        return self.sender_hold is not None or self.template_hold is not None
+
+
+@dataclass(frozen=True, slots=True)
+class TakeTurn:
+    """The recipient's turn comes at *start_at*: keep *pair_paid_until* and the job's turn; come back then."""
+
+    start_at: float
+    pair_paid_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Nothing may be sent now: come back at *until*. Nothing is booked."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """The sender's next start is too far away to wait for with a claim: ask again at *until*. Nothing is booked."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoRoom:
+    """Its recipient's turn would come after the last moment to start. Nothing is booked."""
+
+
+Pace = Go | TakeTurn | Held | Full | NoRoom
+
+
+def book(paid_until: float, now: float, *, interval_s: float, burst: float) -> tuple[float, float]:
+    """Book one more: returns its start, and until when everything is paid for then.
+
+    *burst* are the bookings that can start at once after a long rest, at least 1.
+    """
+    paid = max(paid_until, now) + interval_s
+    return max(now, paid - burst * interval_s), paid
+
+
+def current_rate(full: float, cut: Cut | None, now: float) -> float:
+    """Tell the rate at *now*, in messages a second: it grows back step by step after a cut."""
+    if cut is None:
+        return full
+    steps = math.floor(max(0.0, now - cut.at) / GROW_EVERY_S)
+    return min(full, cut.rate + steps * GROW_STEP * full)
+
+
+def cut_rate(full: float, cut: Cut | None, *, now: float, begun_at: float) -> Cut | None:
+    """Halve the rate after a refusal of a request that began at *begun_at*.
+
+    None where that request began before the last cut: it was sent at the old rate, and says nothing about the new.
+    """
+    if cut is not None and begun_at <= cut.at:
+        return None
+    return Cut(max(current_rate(full, cut, now) / 2, min(full, MIN_RATE)), now)
+
+
+def probe_pause_s(probes: int) -> float:
+    """Tell how long after probe number *probes* the next one comes: 5 s, doubling up to 5 minutes."""
+    return min(5.0 * 2.0 ** min(probes, 10), 300.0)
+
+
+def begin_hold(now: float) -> Hold:
+    """Hold from *now* on; the first probe comes soon, as a token may be replaced at any moment."""
+    return Hold(now, now + probe_pause_s(0))
+
+
+def pace(lane: Lane, track: Track, *, now: float) -> Pace:
+    """Find the start of a request, or what keeps it from having one."""
+    holds = [hold for hold in (track.sender_hold, track.template_hold) if hold is not None]
+    if any(now < hold.probe_at for hold in holds):
+        return Held(min(now + HELD_S, lane.deadline))
+    if now < track.quota_until:
+        return Held(min(now + HELD_S, track.quota_until, lane.deadline))
+    pair_start, pair_paid_until = _turn(track, now)
+    if pair_start > lane.latest_start:
+        return NoRoom()
+    if pair_start - now > HORIZON_S:
+        return TakeTurn(pair_start, pair_paid_until)
+    rate = current_rate(lane.rate, track.cut, now)
+    start, sender_paid_until = book(
+        track.sender_paid_until, now, interval_s=1 / rate, burst=max(1.0, rate * BURST_S)
+    )
+    if start - now > HORIZON_S:
+        return Full(start - HORIZON_S / 2)
+    return Go(
+        max(start, pair_start),
+        sender_paid_until,
+        pair_paid_until,
+        _probed(track.sender_hold, now),
+        _probed(track.template_hold, now),
+    )
+
+
+def _turn(track: Track, now: float) -> tuple[float, float]:
+    """Find the start that the recipient allows, and what is paid then; a turn that was booked is not paid twice."""
+    if track.turn is not None and now <= track.turn + TURN_TOLERANCE_S:
+        return max(track.turn, now), track.pair_paid_until
+    start, paid = book(track.pair_paid_until, now, interval_s=PAIR_INTERVAL_S, burst=PAIR_BURST)
+    return (start + PAIR_MARGIN_S if start > now else start), paid
+
+
+def _probed(hold: Hold | None, now: float) -> Hold | None:
+    if hold is None:
+        return None
+    return Hold(hold.since, now + probe_pause_s(hold.probes + 1), hold.probes + 1)
