@@ -63,7 +63,7 @@ async def claimed(ledger: Ledger, run: int = 1, attempt: int = 1, *, of: Envelop
 
 async def end_run(ledger: Ledger, status: str, *, run: int = 1, attempt: int = 1) -> None:
     entry = Entry(State.SETTLED, None, end_step(attempt, status, run=run), "wamid.1" if status == "accepted" else None)
-    assert await ledger.record(await claimed(ledger, run, attempt), entry)
+    assert (await ledger.record(await claimed(ledger, run, attempt), entry)).recorded
 
 
 async def prepare(ledger_file: Path, clock: Clock, state: str, *, of: Envelope | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from known_states import LEASE_S, claim_request, end_step, retry_step
 from otpost_worker.attempts import State
 from otpost_worker.outcome import Kind
-from otpost_worker.ports import ClaimRequest, Entry, Recorded
+from otpost_worker.ports import ClaimRequest, Entry, Noted, Recorded
 from ports_in_memory import NOW
 
 if TYPE_CHECKING:
@@ -22,8 +22,9 @@ UNKNOWN: Final = Entry(State.UNKNOWN, Kind.UNKNOWN, retry_step(1, NOW + 15))
 EXPIRED: Final = end_step(1, "expired")
 
 
-def step_of(recorded: object) -> Step:
+def step_of(reply: object) -> Step:
     """What the ledger says to publish."""
+    recorded = reply.recorded if isinstance(reply, Noted) else reply
     assert isinstance(recorded, Recorded), recorded
     return recorded.step
 

@@ -14,12 +14,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
 
-from message_schemas import assert_job_agrees, assert_result
-from otpost_worker.brake import Brake
+from message_schemas import assert_job_agrees, assert_result, problems_of
 from otpost_worker.decision import Policy
 from otpost_worker.deliver import Deliverer, Sender
 from otpost_worker.envelope import Defaults, Envelope
@@ -29,11 +28,13 @@ from otpost_worker.outcome import Accepted, Error, Kind, Outcome, Refused, Unkno
 from otpost_worker.ports import LedgerUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from pathlib import Path
 
+    from otpost.event import SenderEvent
     from otpost_worker.envelope import Event, Letter, Step
-    from otpost_worker.ports import ClaimReply, ClaimRequest, Entry, Ledger, Message, Recorded, Ticket
+    from otpost_worker.ports import ClaimReply, ClaimRequest, Entry, Ledger, Message, Noted, Recorded, Ticket
+    from otpost_worker.standing import News
 
 # 2026-11-23T20:00:00Z, when every test begins.
 NOW: Final = 1_795_464_000.0
@@ -45,6 +46,7 @@ NO_SUCH_NUMBER: Final = Refused(Error(Kind.RECIPIENT, code=131026))
 TOKEN_REFUSED: Final = Refused(Error(Kind.SENDER_HALTED, code=190))
 LOST: Final = Unknown(Error(Kind.UNKNOWN, title="Answer lost"))
 
+T = TypeVar("T")
 # The arrows of the contract's order; a crash may come ("before", arrow) or ("after", arrow).
 Point = tuple[str, str]
 MAX_PASSES: Final = 60
@@ -113,6 +115,7 @@ class RecordingProvider:
     def __init__(self, answers: Sequence[Outcome], fate: Fate) -> None:
         self.answers = list(answers)
         self.requests: list[Message] = []
+        self.renewals = 0
         self.on_request: Callable[[], Awaitable[None]] | None = None
         self._fate = fate
 
@@ -124,6 +127,10 @@ class RecordingProvider:
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         self._fate.meet("after", "request")
         return answer
+
+    async def renew(self) -> bool:
+        self.renewals += 1
+        return False
 
     @property
     def callbacks(self) -> list[str]:
@@ -139,6 +146,7 @@ class RecordingBroker:
         self.letters: list[tuple[Envelope, Letter]] = []
         self.delays: list[tuple[Envelope, float]] = []
         self.handed_back: list[Envelope] = []
+        self.sender_events: list[SenderEvent] = []
         self._fate = fate
         self._put = put
 
@@ -147,6 +155,11 @@ class RecordingBroker:
         assert_result(event.body)
         self.events.append(event)
         self._fate.meet("after", "event")
+
+    async def publish_sender_event(self, event: SenderEvent) -> None:
+        refused = problems_of("otpost.event.v1", event.to_json())
+        assert not refused, refused
+        self.sender_events.append(event)
 
     async def delay(self, envelope: Envelope, delay_s: float) -> None:
         self._fate.meet("before", "next home")
@@ -194,7 +207,7 @@ class FatefulLedger:
             self.after_claim()
         return reply
 
-    async def record(self, ticket: Ticket, entry: Entry) -> Recorded | None:
+    async def record(self, ticket: Ticket, entry: Entry) -> Noted:
         return await self._recording("record", self._ledger.record(ticket, entry))
 
     async def lapse(self, ticket: Ticket, entry: Entry) -> Recorded | None:
@@ -219,13 +232,13 @@ class FatefulLedger:
         await self._ledger.note_buried(job_id, run)
         self._fate.meet("after", "note")
 
-    async def _recording(self, operation: str, call: Any) -> Recorded | None:  # noqa: ANN401 - a coroutine
+    async def _recording(self, operation: str, call: Coroutine[Any, Any, T]) -> T:
         try:
             self._begin(operation, "record")
         except BaseException:
             call.close()
             raise
-        recorded: Recorded | None = await call
+        recorded = await call
         self._fate.meet("after", "record")
         return recorded
 
@@ -258,7 +271,8 @@ class World:
         self.provider = RecordingProvider(answers, self.fate)
         self.broker = RecordingBroker(self.fate, self.put)
         self.policy = policy or Policy()
-        self.brake = Brake()
+        self.rate = 80.0
+        self.news: list[News] = []
         self.metrics = Metrics(["default"])
         self.defaults = Defaults("verification_code", "en_US")
         self.stopping = asyncio.Event()
@@ -298,7 +312,7 @@ class World:
                 self._queue.remove(waiting)
                 self.fate.meet("after", "acknowledge")
             except Crash:
-                self.brake = Brake()
+                continue
         raise AssertionError(f"the job goes round: {self.fate.passed[-20:]}")
 
     def deliverer(self, ledger: Ledger) -> Deliverer:
@@ -306,7 +320,7 @@ class World:
         fateful = FatefulLedger(ledger, self.fate, self.unavailable)
         fateful.after_claim, fateful.refused = self.after_claim, self.refused
         return Deliverer(
-            Sender("default", self.provider, self.defaults, self.policy, self.brake),
+            Sender("default", self.provider, self.defaults, self.policy, self.rate, "default"),
             ledger=fateful,
             broker=self.broker,
             observer=self.metrics,
@@ -314,6 +328,7 @@ class World:
             random=lambda: 1.0,
             stopping=self.stopping,
             background=self._keep,
+            tell=self.news.append,
         )
 
     @property

@@ -97,7 +97,7 @@ async def test_the_history_of_a_run_knows_nothing_of_the_run_before_it(ledger: O
 
 async def test_a_recorded_retry_is_repeated_to_its_own_attempt_with_the_first_envelope(ledger: OpenLedger) -> None:
     first = envelope(reply=Reply("mine", None))
-    recorded = await ledger.record(await claimed(ledger, of=first), REFUSED)
+    recorded = (await ledger.record(await claimed(ledger, of=first), REFUSED)).recorded
     assert recorded == Recorded(first, REFUSED.step)
     assert await ledger.claim(claim_request(of=envelope(job_body(to="+4915112345678")))) == recorded
 
@@ -126,8 +126,8 @@ async def test_an_end_is_repeated_to_every_attempt_of_its_run(ledger: OpenLedger
 
 async def test_a_ticket_with_a_foreign_token_records_nothing(ledger: OpenLedger, clock: Clock) -> None:
     ticket = await claimed(ledger)
-    assert await ledger.record(replace(ticket, token="another"), ACCEPTED) is None
-    assert await ledger.record(Ticket("job-2", 1, 1, ticket.token), ACCEPTED) is None
+    assert (await ledger.record(replace(ticket, token="another"), ACCEPTED)).recorded is None
+    assert (await ledger.record(Ticket("job-2", 1, 1, ticket.token), ACCEPTED)).recorded is None
     clock.reach(LEASE_END)
     assert isinstance(await ledger.claim(claim_request()), Lapsed)
 
@@ -182,7 +182,7 @@ async def test_a_late_acceptance_ends_a_run_whose_next_attempt_is_under_way(ledg
     second = await claimed(ledger, 1, 2)
     assert step_of(await ledger.record(first, ACCEPTED)) == ACCEPTED.step
     refused = Entry(State.REFUSED, Kind.UNAVAILABLE, retry_step(2, NOW + 20))
-    assert await ledger.record(second, refused) is None
+    assert (await ledger.record(second, refused)).recorded is None
     assert step_of(await ledger.claim(claim_request(attempt=3))) == ACCEPTED.step
 
 
@@ -193,7 +193,7 @@ async def test_another_late_outcome_leaves_the_unknown_attempt_and_its_step_alon
     ticket = await claimed(ledger)
     clock.reach(LEASE_END)
     await ledger.lapse(ticket, UNKNOWN)
-    recorded = await ledger.record(ticket, late)
+    recorded = (await ledger.record(ticket, late)).recorded
     assert recorded is None or recorded.step == UNKNOWN.step
     assert step_of(await ledger.claim(claim_request())) == UNKNOWN.step
 
@@ -203,7 +203,7 @@ async def test_an_outcome_after_the_end_gives_no_step(ledger: OpenLedger, clock:
     ticket = await claimed(ledger)
     clock.reach(LEASE_END)
     await ledger.lapse(ticket, Entry(State.SETTLED, Kind.UNKNOWN, end_step(1, "failed")))
-    assert await ledger.record(ticket, late) is None
+    assert (await ledger.record(ticket, late)).recorded is None
     assert step_of(await ledger.claim(claim_request())) == end_step(1, "failed")
 
 
@@ -276,7 +276,7 @@ async def test_a_released_claim_is_as_if_it_had_not_been(ledger: OpenLedger) -> 
     await ledger.release(ticket)
     again = await claimed(ledger)
     assert again.token != ticket.token
-    assert await ledger.record(ticket, ACCEPTED) is None
+    assert (await ledger.record(ticket, ACCEPTED)).recorded is None
 
 
 async def test_releasing_a_later_attempt_leaves_the_earlier_ones(ledger: OpenLedger, clock: Clock) -> None:

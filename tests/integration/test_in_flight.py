@@ -274,8 +274,7 @@ async def test_a_job_that_waits_unchanged_is_not_lost_when_its_copy_returns_befo
         clock = World(file).clock
         async with SqliteLedger(file, clock=clock) as ledger:
             world = Bouncing(file, in_flight, ledger, UNAVAILABLE)
-            world.brake.halt(world.clock.now + 30, now=world.clock.now)
-            world.take(envelope())
+            world.take(envelope(job_body(not_before="2026-11-23T20:00:30Z")))
             await in_flight.drain(PATIENCE_S, at_once=asyncio.Event())
     assert world.provider.requests == []
     assert world.stored == 1

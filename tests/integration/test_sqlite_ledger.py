@@ -202,7 +202,9 @@ async def test_a_late_acceptance_of_an_earlier_attempt_keeps_the_providers_id_to
         clock.reach(NOW + 5)
         second = await claimed(ledger, 1, 2)
         await ledger.record(second, Entry(State.SETTLED, None, end_step(2, "accepted"), "wamid.two"))
-        assert await ledger.record(first, Entry(State.SETTLED, None, end_step(1, "accepted"), "wamid.one")) is None
+        assert (
+            await ledger.record(first, Entry(State.SETTLED, None, end_step(1, "accepted"), "wamid.one"))
+        ).recorded is None
     with closing(sqlite3.connect(file)) as db:
         kept = db.execute("SELECT provider_message_id FROM attempts ORDER BY attempt").fetchall()
     assert kept == [("wamid.one",), ("wamid.two",)]

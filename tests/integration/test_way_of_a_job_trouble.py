@@ -6,9 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from structlog.testing import capture_logs
 
 from known_states import prepare
+from otpost_worker.decision import Policy
 from otpost_worker.envelope import Defaults
 from otpost_worker.ledger.sqlite import SqliteLedger
 from ports_in_memory import (
@@ -192,8 +192,17 @@ async def test_a_claim_that_took_too_long_for_its_lease_is_released_and_asked_fo
     assert world.heard == ["job-1/1/1/accepted"]
 
 
+async def test_a_request_that_would_start_half_a_second_late_books_another_start(tmp_path: Path) -> None:
+    world = new_world(tmp_path)
+    world.after_claim = lambda: world.clock.reach(NOW + 0.51)
+    await world.deliver(envelope())
+    assert world.fate.passed.count(("after", "release")) == 1
+    assert world.provider.callbacks == ["job-1"]
+
+
 async def test_a_claim_whose_lease_just_covers_the_time_out_is_used(tmp_path: Path) -> None:
     world = new_world(tmp_path)
+    world.policy = Policy(start_tolerance_s=60)
     world.after_claim = lambda: world.clock.reach(NOW + 5)
     await world.deliver(envelope())
     assert ("after", "release") not in world.fate.passed
@@ -277,13 +286,25 @@ async def test_a_halted_sender_puts_its_jobs_on_the_ladder_unchanged_for_30_s(tm
 
 async def test_a_halt_and_its_end_are_told_once_each(tmp_path: Path) -> None:
     world = new_world(tmp_path, TOKEN_REFUSED, TOKEN_REFUSED, ACCEPTED, ACCEPTED)
-    with capture_logs() as logged:
-        await world.deliver(envelope())
-        await world.run()
-        await world.deliver(envelope(job_body(id="job-2")))
+    await world.deliver(envelope())
+    await world.run()
+    await world.deliver(envelope(job_body(id="job-2")))
     assert world.provider.callbacks == ["job-1", "job-1/1/2", "job-1/1/3", "job-2"]
-    told = [(line["event"], line["log_level"]) for line in logged if str(line["event"]).startswith("sender.")]
-    assert told == [("sender.halted", "error"), ("sender.resumed", "info")]
+    assert [(news.change, news.at - NOW) for news in world.news] == [("halted", 0.0), ("resumed", 60.0)]
+    assert [event.event_id for event in world.broker.sender_events] == [
+        "default/halted/1795464000000",
+        "default/resumed/1795464060000",
+    ]
+    assert world.broker.sender_events[0].error is not None
+    assert world.broker.sender_events[0].error.code == 190
+
+
+async def test_a_probe_reads_the_token_again_first(tmp_path: Path) -> None:
+    world = new_world(tmp_path, TOKEN_REFUSED, TOKEN_REFUSED, ACCEPTED)
+    await world.deliver(envelope())
+    assert world.provider.renewals == 0
+    await world.run()
+    assert world.provider.renewals == 2
 
 
 async def test_a_halted_senders_job_comes_back_at_its_deadline_where_that_is_sooner(tmp_path: Path) -> None:
@@ -294,16 +315,34 @@ async def test_a_halted_senders_job_comes_back_at_its_deadline_where_that_is_soo
     assert ("job-2/1/1/expired" in world.heard, world.provider.callbacks) == (True, ["job-1", "job-1/1/2"])
 
 
-async def test_a_halt_between_claim_and_request_releases_the_claim(tmp_path: Path) -> None:
-    world = new_world(tmp_path)
+async def test_a_sender_refused_between_claim_and_request_releases_the_claim(tmp_path: Path) -> None:
+    world = new_world(tmp_path, TOKEN_REFUSED)
+    # The second job's start is half a second after the first one's, whose answer comes meanwhile.
+    world.rate = 2.0
+    answer, begun = asyncio.Event(), asyncio.Event()
 
-    def halt() -> None:
-        world.brake.halt(NOW + 30, now=NOW)
+    async def hold_the_answer() -> None:
+        begun.set()
+        await answer.wait()
 
-    world.after_claim = halt
-    await world.deliver(envelope())
-    assert world.provider.requests == []
-    assert world.broker.delays == [(envelope(), 30.0)]
+    claims = 0
+
+    def answer_after_the_second_claim() -> None:
+        nonlocal claims
+        claims += 1
+        if claims == 2:
+            answer.set()
+
+    world.provider.on_request = hold_the_answer
+    world.after_claim = answer_after_the_second_claim
+    second = envelope(job_body(id="job-2"))
+    async with SqliteLedger(world.ledger_file, clock=world.clock) as ledger, asyncio.timeout(PATIENCE_S):
+        way = world.deliverer(ledger)
+        first = asyncio.create_task(way.deliver(envelope()))
+        await begun.wait()
+        await asyncio.gather(first, way.deliver(second))
+    assert world.provider.callbacks == ["job-1"]
+    assert (second, 30.0) in world.broker.delays
 
 
 # Outcomes that come late

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import pytest
 import structlog
@@ -76,15 +76,6 @@ def test_a_job_that_is_half_a_minute_ahead_or_an_hour_old_is_not_told_of() -> No
         telling.request_begun(parcel("2026-11-23T20:00:29Z"), ticket(), NOW)
         telling.request_begun(parcel("2026-11-23T19:00:00Z"), ticket(), NOW)
     assert told == []
-
-
-def test_a_halt_is_told_with_the_remedy() -> None:
-    error = Error(Kind.SENDER_HALTED, code=190, title="Expired", detail="session", http_status=401)
-    with structlog.testing.capture_logs() as told:
-        reporter().halted(Refused(error, remedy="renew it"), retry_every_s=30.0)
-    entry: dict[str, Any] = dict(told[0])
-    assert (entry["log_level"], entry["event"], entry["code"]) == ("error", "sender.halted", 190)
-    assert (entry["remedy"], entry["retry_every_s"]) == ("renew it", 30.0)
 
 
 def test_a_buried_job_has_no_retry() -> None:

@@ -15,7 +15,6 @@ import structlog
 
 from otpost.errors import OtpostError
 from otpost.topology import DROPPED, job_queue, topology
-from otpost_worker.brake import Brake
 from otpost_worker.brokers.rabbitmq import Incoming, Intake, Outbox, Reconnecting, Subscription, envelope_of
 from otpost_worker.clocks import ClockWatch
 from otpost_worker.decision import Policy
@@ -28,6 +27,7 @@ from otpost_worker.metrics import Metrics
 from otpost_worker.ports import LedgerUnavailable
 from otpost_worker.providers.cloud_api import CloudApi, CloudApiAccount
 from otpost_worker.providers.http import open_session
+from otpost_worker.senders import SenderWatch
 from otpost_worker.worker import InFlight, job_key
 from otpost_worker.wrapping import UNWRAPPED
 
@@ -82,6 +82,12 @@ async def run_worker(
         tasks = await resources.enter_async_context(asyncio.TaskGroup())
         in_flight = InFlight(tasks)
         metrics.watch_in_flight(lambda: len(in_flight))
+        watch = ClockWatch()
+        senders = {
+            key: _sender(key, one, session, watch, settings, clock=clock, wrappers=wrappers)
+            for key, one in settings.senders.items()
+        }
+        sender_watch = SenderWatch(senders, ledger, metrics)
         deliverer = partial(
             Deliverer,
             ledger=wrappers.ledger(ledger),
@@ -91,12 +97,9 @@ async def run_worker(
             random=random.random,
             stopping=stopping,
             background=in_flight.background,
+            tell=sender_watch.hear,
         )
-        watch = ClockWatch()
-        ours = {
-            key: deliverer(_sender(key, one, session, watch, settings, clock=clock, wrappers=wrappers))
-            for key, one in settings.senders.items()
-        }
+        ours = {name: deliverer(sender) for name, sender in senders.items()}
         dropped = DroppedReader(broker, lambda sender: ours.get(sender) or deliverer(foreign_sender(sender)))
         intake = Intake(
             url,
@@ -112,9 +115,10 @@ async def run_worker(
             idle=lambda: len(in_flight) == 0,
         )
         readiness.checks.update(_checks(stopping, intake, outbox, ledger))
+        readiness.notices["senders"] = lambda: sender_watch.notices
         drained = asyncio.Event()
         consuming = tasks.create_task(_consume(intake, stopping=stopping, drained=drained))
-        keeping = tasks.create_task(ledger.keep_small())
+        keeping = [tasks.create_task(work) for work in (ledger.keep_small(), sender_watch.run())]
         await stopping.wait()
         if not consuming.done():  # what kept it from working at all is told by whoever started it
             _log.info("stopping", in_hand=len(in_flight))
@@ -122,7 +126,8 @@ async def run_worker(
         await _either(intake.quiet, at_once)
         clean = await in_flight.drain(settings.shutdown_grace_s, at_once=at_once)
         drained.set()
-        keeping.cancel()
+        for task in keeping:
+            task.cancel()
         failure = await consuming
     if failure is not None:
         raise failure
@@ -221,6 +226,7 @@ def _sender(
         api_base=one.api_base,
         api_version=one.api_version,
         token_source=one.access_token_file or f"OTPOST_ACCESS_TOKEN (sender {name})",
+        token_file=Path(one.access_token_file) if one.access_token_file else None,
     )
     return Sender(
         name=name,
@@ -231,5 +237,6 @@ def _sender(
             max_attempts=settings.max_attempts,
             resend_unknown=settings.unknown_outcome == "resend",
         ),
-        brake=Brake(),
+        rate=one.rate,
+        quota=settings.quota_of(name),
     )

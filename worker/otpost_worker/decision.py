@@ -23,7 +23,8 @@ class Policy:
     *timeout_s*: the total time one request may take; none starts with less than that before the deadline.
     *max_attempts*: how many counted attempts a job has. *resend_unknown*: whether a job whose request may or may
     not have arrived is sent once more. *unknown_pause_s*: how long to wait before that, for a webhook to settle
-    it. *halt_pause_s*: how long a sender rests after a refusal that concerns all of its jobs.
+    it. *halt_pause_s*: how long a job waits after a refusal that concerns all of its sender's jobs.
+    *start_tolerance_s*: how much later than booked a request may start.
     """
 
     timeout_s: float = 5.0
@@ -31,6 +32,7 @@ class Policy:
     resend_unknown: bool = True
     unknown_pause_s: float = 5.0
     halt_pause_s: float = 30.0
+    start_tolerance_s: float = 0.5
 
     def latest_start(self, deadline: float) -> float:
         """The last instant at which a request may start, in Unix seconds."""

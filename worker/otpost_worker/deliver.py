@@ -14,30 +14,43 @@ from typing import TYPE_CHECKING, Final, TypeVar, assert_never
 import structlog
 
 from otpost_worker.attempts import Acknowledge, State, Wait, Wish
+from otpost_worker.claiming import LEDGER_PAUSE_S, Asked, Claims
 from otpost_worker.decision import Bury, Decision, Done, Expire, Halt, Policy, RetryIn, after_unknown, decide
 from otpost_worker.envelope import Defaults, Envelope, Parcel, Unreadable, open_envelope
 from otpost_worker.outcome import Accepted, Error, Kind, Outcome, Refused
+from otpost_worker.pacing import Lane
 from otpost_worker.ports import (
     Claimed,
-    ClaimReply,
     ClaimRequest,
+    Crowded,
     Entry,
     Lapsed,
     LedgerUnavailable,
     Message,
     MustEnd,
+    NoRoom,
+    Noted,
     Recorded,
     Ticket,
 )
 from otpost_worker.reporting import Reporter
-from otpost_worker.steps import buried_only, failed, invalid, step_of, subject_of, subject_of_unreadable
+from otpost_worker.standing import Heard, Signal, signal_of
+from otpost_worker.steps import (
+    buried_only,
+    failed,
+    invalid,
+    sender_event,
+    step_of,
+    subject_of,
+    subject_of_unreadable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from otpost_worker.brake import Brake
     from otpost_worker.envelope import Step
     from otpost_worker.ports import Broker, Clock, Ledger, Observer, Provider
+    from otpost_worker.standing import News
 
 T = TypeVar("T")
 Ending = Bury | Expire
@@ -46,7 +59,8 @@ Ending = Bury | Expire
 _ANY_DEFAULTS: Final = Defaults("unknown", "en")
 # A claim outlives the longest request by this much (contract, section 5).
 LEASE_MARGIN_S: Final = 5.0
-_LEDGER_PAUSE_S: Final = 1.0
+# The shortest wait of a job that stood in line in vain.
+_ROUND_S: Final = 1.0
 # How often the table is asked again before the job takes a breath on the ladder.
 _STARTS: Final = 5
 
@@ -55,20 +69,24 @@ _log = structlog.get_logger("otpost.deliver")
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who sends: a business number with what belongs to it."""
+    """Who sends: a business number with what belongs to it.
+
+    *rate*: messages a second. *quota*: names what shares the app's or the account's quota with it.
+    """
 
     name: str
     provider: Provider
     defaults: Defaults
     policy: Policy
-    brake: Brake
+    rate: float
+    quota: str
 
 
 class Deliverer:
     """Takes one sender's jobs along their way; safe to use for many jobs at once.
 
     *stopping*: once set, nothing new is begun. *background*: keeps a coroutine running that must outlive a job.
-    *random* gives numbers between 0 and 1.
+    *random* gives numbers between 0 and 1. *tell* hears what is new about the sender.
     """
 
     def __init__(
@@ -82,6 +100,7 @@ class Deliverer:
         random: Callable[[], float],
         stopping: asyncio.Event,
         background: Callable[[Awaitable[None]], None],
+        tell: Callable[[News], None],
     ) -> None:
         self._sender = sender
         self._ledger = ledger
@@ -91,7 +110,11 @@ class Deliverer:
         self._random = random
         self._stopping = stopping
         self._background = background
+        self._tell = tell
         self._reporter = Reporter(sender.name, observer)
+        self._claims = Claims(ledger, clock=clock, stopping=stopping)
+        # Until when claims may have been granted without knowing of the latest refusal of the sender.
+        self._refused_at = 0.0
 
     async def deliver(self, envelope: Envelope, *, ending: Ending | None = None) -> None:
         """Take the job as far as it goes now; with *ending* it is not sent any more, but ends like that."""
@@ -105,83 +128,104 @@ class Deliverer:
                 assert_never(opened)
 
     async def _advance(self, parcel: Parcel, ending: Ending | None) -> None:
+        late = False
         for _ in range(_STARTS):
-            request = self._request(parcel, ending)
-            asked_at = self._clock()
-            reply = await self._claim(request)
-            if reply is None:
+            asked = await self._claims.ask(lambda: self._request(parcel, ending, late=late))  # noqa: B023 - awaited here
+            if asked is None:
                 await self._broker.hand_back(parcel.envelope)
                 return
-            if await self._act(reply, parcel, request, ending, asked_at):
+            if await self._act(asked, parcel, ending):
                 return
-        await self._broker.delay(parcel.envelope, _LEDGER_PAUSE_S)
+            late = late or isinstance(asked.reply, NoRoom)
+        await self._broker.delay(parcel.envelope, LEDGER_PAUSE_S)
 
-    async def _act(
-        self, reply: ClaimReply, parcel: Parcel, request: ClaimRequest, ending: Ending | None, asked_at: float
-    ) -> bool:
+    async def _act(self, asked: Asked, parcel: Parcel, ending: Ending | None) -> bool:
         """Do what the table says; False where it has to be asked again."""
-        match reply:
-            case Claimed():
-                return await self._attempt(parcel, reply, asked_at)
+        request = asked.request
+        match asked.reply:
+            case Claimed() as claimed:
+                return await self._attempt(parcel, claimed, asked)
             case Recorded(envelope, step):
                 if step.ends_job:
                     # Who asks under an id that has ended is told the end where it wants to hear of it.
                     envelope = replace(envelope, reply=parcel.envelope.reply)
                 return await self._publish(Recorded(envelope, step), request.job_id, again=True)
-            case Lapsed():
-                return await self._lapse(reply, request.job_id)
-            case MustEnd():
-                step = self._last_step(reply, parcel, ending)
-                recorded = await self._insist(lambda: self._ledger.conclude(request, step))
-                if recorded is None:
-                    return False
-                if reply.unknown is None and not reply.history.failures:
-                    self._observer.job_begun(self._sender.name)
-                return await self._publish(recorded, request.job_id)
+            case Lapsed() as lapsed:
+                return await self._lapse(lapsed, request.job_id)
+            case MustEnd() as end:
+                return await self._end(end, parcel, ending, request)
             case Wait(until):
                 await self._broker.delay(parcel.envelope, until - self._clock())
                 return True
+            case Crowded(until):
+                await self._broker.delay(parcel.envelope, max(until - self._clock(), _ROUND_S))
+                return True
+            case NoRoom():
+                return False
             case Acknowledge():
                 return True
             case _:  # pragma: no cover
-                assert_never(reply)
+                assert_never(asked.reply)
+
+    async def _end(self, end: MustEnd, parcel: Parcel, ending: Ending | None, request: ClaimRequest) -> bool:
+        step = self._last_step(end, parcel, ending)
+        recorded = await self._insist(lambda: self._ledger.conclude(request, step))
+        if recorded is None:
+            return False
+        if end.unknown is None and not end.history.failures:
+            self._observer.job_begun(self._sender.name)
+        return await self._publish(recorded, request.job_id)
 
     # Claiming and sending
 
-    def _request(self, parcel: Parcel, ending: Ending | None) -> ClaimRequest:
+    def _request(self, parcel: Parcel, ending: Ending | None, *, late: bool) -> ClaimRequest:
         policy, envelope, now = self._sender.policy, parcel.envelope, self._clock()
         wish = Wish(
             run=envelope.run,
             attempt=envelope.attempt,
-            late=max(now, parcel.hold_until) > policy.latest_start(parcel.deadline),
-            hold_until=min(max(parcel.hold_until, self._sender.brake.until), parcel.deadline),
+            late=late or max(now, parcel.hold_until) > policy.latest_start(parcel.deadline),
+            hold_until=min(parcel.hold_until, parcel.deadline),
             resend=policy.resend_unknown,
             end=ending is not None,
         )
-        return ClaimRequest(parcel.job.id, wish, envelope, parcel.deadline, policy.timeout_s + LEASE_MARGIN_S)
+        lease_s = policy.timeout_s + LEASE_MARGIN_S
+        return ClaimRequest(parcel.job.id, wish, envelope, parcel.deadline, lease_s, self._lane(parcel))
 
-    async def _claim(self, request: ClaimRequest) -> ClaimReply | None:
-        """Ask the ledger until it answers; None where the worker stops before."""
-        while not self._stopping.is_set():
-            try:
-                return await self._ledger.claim(request)
-            except LedgerUnavailable as error:
-                _log.warning("ledger.unavailable", doing="claim", error=str(error))
-            await self._pause()
-        return None
+    def _lane(self, parcel: Parcel) -> Lane:
+        sender = self._sender
+        return Lane(
+            sender.name,
+            sender.quota,
+            parcel.job.to,
+            parcel.template,
+            parcel.language,
+            rate=sender.rate,
+            latest_start=sender.policy.latest_start(parcel.deadline),
+            deadline=parcel.deadline,
+        )
 
-    async def _attempt(self, parcel: Parcel, claimed: Claimed, asked_at: float) -> bool:
+    async def _attempt(self, parcel: Parcel, claimed: Claimed, asked: Asked) -> bool:
+        await self._claims.wait_until(claimed.start_at)
+        if claimed.probe:
+            await self._sender.provider.renew()
         now = self._clock()
-        lease_left = asked_at + self._sender.policy.timeout_s + LEASE_MARGIN_S - now
-        in_time = now <= self._sender.policy.latest_start(parcel.deadline)
-        halted = now < self._sender.brake.until
-        if self._stopping.is_set() or halted or not in_time or lease_left < self._sender.policy.timeout_s:
+        if not self._may_start(parcel, claimed, asked, now):
             await self._insist(lambda: self._ledger.release(claimed.ticket))
             return False
         self._reporter.request_begun(parcel, claimed.ticket, now)
         outcome = await self._sender.provider.send(self._message(parcel, claimed.ticket))
         await self._conclude_attempt(parcel, claimed, outcome, started_at=now)
         return True
+
+    def _may_start(self, parcel: Parcel, claimed: Claimed, asked: Asked, now: float) -> bool:
+        """Tell whether a request that starts *now* is in time for everything that depends on it."""
+        policy = self._sender.policy
+        lease_left = asked.at + policy.timeout_s + LEASE_MARGIN_S - now
+        # Many that come late would come together, and cross a limit that each of them has kept.
+        punctual = now <= claimed.start_at + policy.start_tolerance_s
+        refused = not claimed.probe and asked.at <= self._refused_at
+        in_time = now <= policy.latest_start(parcel.deadline) and lease_left >= policy.timeout_s
+        return in_time and punctual and not refused and not self._stopping.is_set()
 
     async def _conclude_attempt(self, parcel: Parcel, claimed: Claimed, outcome: Outcome, *, started_at: float) -> None:
         now = self._clock()
@@ -193,17 +237,24 @@ class Deliverer:
             policy=self._sender.policy,
             random=self._random(),
         )
-        if isinstance(outcome, Refused) and outcome.error.kind is Kind.SENDER_HALTED:
-            # Whatever becomes of this job, the others need not try.
-            if self._sender.brake.halt(now + self._sender.policy.halt_pause_s, now=now):
-                self._reporter.halted(outcome, retry_every_s=self._sender.policy.halt_pause_s)
-        elif isinstance(outcome, Accepted) and self._sender.brake.release(started_at):
-            self._reporter.resumed()
         step = step_of(decision, subject_of(parcel, provider=self._sender.provider.name), now=now)
         self._reporter.request_ended(claimed.ticket, outcome, decision, duration_s=now - started_at)
-        recorded = await self._record(claimed.ticket, _entry(outcome, decision, step), parcel.envelope)
-        if recorded is not None:
-            await self._publish(recorded, parcel.job.id)
+        heard = self._hear(parcel, outcome, begun_at=started_at)
+        noted = await self._record(claimed.ticket, _entry(outcome, decision, step, heard), parcel.envelope)
+        if heard.signal is Signal.SENDER_REFUSED:
+            self._refused_at = self._clock()
+        if noted.recorded is not None:
+            await self._publish(noted.recorded, parcel.job.id)
+
+    def _hear(self, parcel: Parcel, outcome: Outcome, *, begun_at: float) -> Heard:
+        signal = signal_of(outcome)
+        if signal is Signal.SENDER_REFUSED:
+            # Whatever becomes of this job, the others in hand need not try.
+            self._refused_at = self._clock()
+        if not isinstance(outcome, Refused):
+            error = None if isinstance(outcome, Accepted) else outcome.error
+            return Heard(self._lane(parcel), signal, begun_at, error=error)
+        return Heard(self._lane(parcel), signal, begun_at, outcome.not_before_s, outcome.error, outcome.remedy)
 
     def _message(self, parcel: Parcel, ticket: Ticket) -> Message:
         first = ticket.run == 1 and ticket.attempt == 1
@@ -213,17 +264,24 @@ class Deliverer:
 
     # Recording
 
-    async def _record(self, ticket: Ticket, entry: Entry, envelope: Envelope) -> Recorded | None:
+    async def _record(self, ticket: Ticket, entry: Entry, envelope: Envelope) -> Noted:
         if not entry.step.ends_job:
             # Without its record the retry could not be told from the attempt before it.
-            return await self._insist(lambda: self._ledger.record(ticket, entry))
+            return await self._insist(lambda: self._note(ticket, entry))
         try:
-            return await self._ledger.record(ticket, entry)
+            return await self._note(ticket, entry)
         except LedgerUnavailable as error:
             # Whoever waits for the end of the job shall not wait for the ledger too.
             _log.warning("ledger.unavailable", doing="record an end", job_id=ticket.job_id, error=str(error))
-            self._background(self._insist_quietly(lambda: self._ledger.record(ticket, entry)))
-            return Recorded(envelope, entry.step)
+            self._background(self._insist_quietly(lambda: self._note(ticket, entry)))
+            return Noted(Recorded(envelope, entry.step))
+
+    async def _note(self, ticket: Ticket, entry: Entry) -> Noted:
+        noted = await self._ledger.record(ticket, entry)
+        for news in noted.news:
+            self._tell(news)
+            self._background(self._broker.publish_sender_event(sender_event(news)))
+        return noted
 
     async def _lapse(self, lapsed: Lapsed, job_id: str) -> bool:
         now = self._clock()
@@ -301,17 +359,10 @@ class Deliverer:
                 return await call()
             except LedgerUnavailable as error:
                 _log.warning("ledger.unavailable", doing="record", error=str(error))
-            await asyncio.sleep(_LEDGER_PAUSE_S)
+            await asyncio.sleep(LEDGER_PAUSE_S)
 
     async def _insist_quietly(self, call: Callable[[], Awaitable[object]]) -> None:
         await self._insist(call)
-
-    async def _pause(self) -> None:
-        try:
-            async with asyncio.timeout(_LEDGER_PAUSE_S):
-                await self._stopping.wait()
-        except TimeoutError:
-            return
 
 
 def _unsealable(parcel: Parcel) -> Bury | None:
@@ -326,11 +377,11 @@ def _expiry_first(ending: Ending | None, *, late: bool) -> Ending:
     return Expire(None) if ending is None or (late and not misdirected) else ending
 
 
-def _entry(outcome: Outcome, decision: Decision, step: Step) -> Entry:
+def _entry(outcome: Outcome, decision: Decision, step: Step, heard: Heard) -> Entry:
     if isinstance(outcome, Accepted):
-        return Entry(State.SETTLED, None, step, outcome.provider_message_id)
+        return Entry(State.SETTLED, None, step, outcome.provider_message_id, heard)
     unknown = outcome.error.kind is Kind.UNKNOWN
-    return Entry(_state(decision, unknown=unknown), outcome.error.kind, step)
+    return Entry(_state(decision, unknown=unknown), outcome.error.kind, step, heard=heard)
 
 
 def _state(decision: Decision, *, unknown: bool) -> State:

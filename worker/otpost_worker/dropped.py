@@ -10,7 +10,6 @@ import structlog
 
 from otpost.job import is_sender_name
 from otpost.topology import JOBS, destination_of
-from otpost_worker.brake import Brake
 from otpost_worker.brokers.rabbitmq.messages import text_of
 from otpost_worker.decision import Bury, Expire, Policy
 from otpost_worker.deliver import Sender
@@ -72,10 +71,14 @@ class NobodySends:
         """Refuse: what the broker dropped is never sent from here."""
         return Refused(Error(Kind.NO_SENDER, title="No such sender", detail=message.callback))
 
+    async def renew(self) -> bool:
+        """Find nothing new."""
+        return False
+
 
 def foreign_sender(name: str) -> Sender:
     """Describe a sender that this worker can end jobs for, but not send for."""
-    return Sender(name, NobodySends(), Defaults("unknown", "en"), Policy(), Brake())
+    return Sender(name, NobodySends(), Defaults("unknown", "en"), Policy(), rate=1.0, quota=name)
 
 
 class DroppedReader:

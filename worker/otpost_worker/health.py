@@ -37,9 +37,13 @@ class PortTaken(OtpostError):
 
 @dataclass
 class Readiness:
-    """Whether this process can work: *checks* by name."""
+    """Whether this process can work: *checks* by name.
+
+    *notices*: by name, what an operator should know though it can work, or None where there is nothing.
+    """
 
     checks: dict[str, Check] = field(default_factory=dict)
+    notices: dict[str, Callable[[], object]] = field(default_factory=dict)
 
     async def ask(self) -> dict[str, str | None]:
         """Make all checks at once; each has a second to answer. With no checks yet, the process is starting."""
@@ -109,7 +113,12 @@ class _Pages:
         troubles = await self._readiness.ask()
         ready = not any(troubles.values())
         self._metrics.set_ready(ready=ready)
-        body = {"ready": ready, "checks": {name: trouble or "ok" for name, trouble in troubles.items()}}
+        notices = {name: notice() for name, notice in self._readiness.notices.items()}
+        body = {
+            "ready": ready,
+            "checks": {name: trouble or "ok" for name, trouble in troubles.items()},
+            "notices": {name: notice for name, notice in notices.items() if notice},
+        }
         return web.Response(
             body=orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE),
             status=200 if ready else 503,

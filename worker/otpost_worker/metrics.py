@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from otpost_worker.outcome import Outcome
+    from otpost_worker.ports import SenderReport
 
 # Whatever was once written into a routing key is no label: there would be one for each typing error.
 OTHER: Final = "other"
@@ -79,8 +80,13 @@ class Metrics:
         )  # fmt: skip
         self._in_flight = Gauge("otpost_inflight", "Jobs in hand now.", registry=self.registry)
         self._ready = Gauge("otpost_ready", "Whether /readyz says yes: 1 or 0.", registry=self.registry)
+        self._held = self._gauge("sender_held", "Whether the sender is halted, or one of its templates held.", "what")
+        self._rate = self._gauge("sender_rate", "Messages a second that the sender may send now.")
         for sender in self._senders:
             self._begin_at_zero(sender)
+
+    def _gauge(self, name: str, what: str, *labels: str) -> Gauge:
+        return Gauge(f"otpost_{name}", what, ["sender", *labels], registry=self.registry)
 
     def _counter(self, name: str, what: str, *labels: str) -> Counter:
         return Counter(f"otpost_{name}", what, ["sender", *labels], registry=self.registry)
@@ -107,6 +113,14 @@ class Metrics:
     def set_ready(self, *, ready: bool) -> None:
         """Note what readiness said last."""
         self._ready.set(ready)
+
+    def set_standing(self, sender: str, report: SenderReport) -> None:
+        """Note how a sender is doing, as the ledger told last; a template's name is no label."""
+        templates = sum(hold.template is not None for hold in report.holds)
+        self._held.labels(sender, "sender").set(len(report.holds) - templates)
+        self._held.labels(sender, "templates").set(templates)
+        self._held.labels(sender, "quota").set(report.quota_until is not None)
+        self._rate.labels(sender).set(report.rate)
 
     # The port
 

@@ -23,8 +23,7 @@ PAIR_MARGIN_S: Final = 0.5
 BURST_S: Final = 0.1
 # A wait of at most this long happens in the worker, with the claim in hand; a longer one does not.
 HORIZON_S: Final = 0.8
-# A start that was booked is ours for so long; whoever comes later books anew, or late ones would pile up.
-START_TOLERANCE_S: Final = 0.5
+# A turn that was booked is the job's for so long; whoever comes later books anew, or late ones would pile up.
 TURN_TOLERANCE_S: Final = 5.0
 # After the provider's "too many" the rate is halved, and a tenth of the full rate comes back every few seconds.
 GROW_EVERY_S: Final = 5.0
@@ -191,9 +190,7 @@ def pace(lane: Lane, track: Track, *, now: float) -> Pace:
     if pair_start - now > HORIZON_S:
         return TakeTurn(pair_start, pair_paid_until)
     rate = current_rate(lane.rate, track.cut, now)
-    start, sender_paid_until = book(
-        track.sender_paid_until, now, interval_s=1 / rate, burst=max(1.0, rate * BURST_S)
-    )
+    start, sender_paid_until = book(track.sender_paid_until, now, interval_s=1 / rate, burst=max(1.0, rate * BURST_S))
     if start - now > HORIZON_S:
         return Full(start - HORIZON_S / 2)
     return Go(

@@ -195,12 +195,16 @@ class Ledger(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HoldReport:
-    """A hold as an operator sees it; of one template where *template* is set. *error*: what began it."""
+    """A hold as an operator sees it; of one template where *template* is set.
+
+    *error*: what began it. *remedy*: what to do about it.
+    """
 
     hold: Hold
     template: str | None
     language: str | None
     error: Error | None
+    remedy: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,9 +311,6 @@ class Observer(Protocol):
 
     def job_buried(self, sender: str, reason: str) -> None:
         """A dead letter is confirmed."""
-
-    def sender_changed(self, news: News) -> None:
-        """Something about a sender is new; told by the process alone that brought it about."""
 
     def reconnected(self, connection: str) -> None:
         """The connection for ``jobs`` or for ``results`` was lost and is open again."""

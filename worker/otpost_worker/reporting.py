@@ -8,7 +8,7 @@ import structlog
 
 from otpost_worker.clocks import TOLERATED_S, ClockWatch
 from otpost_worker.decision import Decision, Halt, RetryIn
-from otpost_worker.outcome import Accepted, Outcome, Refused
+from otpost_worker.outcome import Accepted, Outcome
 
 if TYPE_CHECKING:
     from otpost_worker.envelope import Parcel
@@ -67,21 +67,3 @@ class Reporter:
             retry_in_s=None if retry_in_s is None else round(retry_in_s, 3),
             duration_ms=round(duration_s * 1000),
         )
-
-    def halted(self, refused: Refused, *, retry_every_s: float) -> None:
-        """The sender is halted, and was not before."""
-        error = refused.error
-        _log.error(
-            "sender.halted",
-            sender=self._sender,
-            code=error.code,
-            http_status=error.http_status,
-            title=error.title,
-            detail=error.detail,
-            remedy=refused.remedy,
-            retry_every_s=retry_every_s,
-        )
-
-    def resumed(self) -> None:
-        """A halted sender's message was accepted."""
-        _log.info("sender.resumed", sender=self._sender)

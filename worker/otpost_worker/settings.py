@@ -89,7 +89,10 @@ class SenderSettings(BaseModel):
     api_version: Annotated[
         str, Field(pattern=r"^v[0-9]+\.[0-9]+$", description="The Graph API's version, such as v25.0.")
     ] = DEFAULT_API_VERSION
-    rate: Annotated[float, Field(gt=0, le=1000, description="Messages a second (reserved).")] = 80.0
+    rate: Annotated[
+        float,
+        Field(gt=0, le=10_000, description="Messages a second of the business number, for all workers together."),
+    ] = 80.0
     app_secret: Annotated[SecretStr | None, Field(description="For webhook signatures (reserved).")] = None
     verify_token: Annotated[SecretStr | None, Field(description="For the webhook handshake (reserved).")] = None
 
@@ -147,6 +150,11 @@ class Settings(BaseModel):
         str, Field(min_length=1, description="The address to listen on: 0.0.0.0 for probes from elsewhere.")
     ] = "127.0.0.1"
     senders: dict[str, SenderSettings] = Field(default_factory=dict)
+
+    def quota_of(self, sender: str) -> str:
+        """Name what shares the app's quota with *sender*: those with the same token, by the first of their names."""
+        token = self.senders[sender].access_token
+        return min(name for name, one in self.senders.items() if one.access_token == token)
 
 
 SECRETS: Final = frozenset({"broker_url", "access_token", "app_secret", "verify_token"})

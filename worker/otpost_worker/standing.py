@@ -40,7 +40,8 @@ class Signal(StrEnum):
 class Heard:
     """A signal, from the answer to a request on *lane* that began at *begun_at*.
 
-    *pause_s*: how long the provider says that its quota stays used up. *error*: what it said of the refusal.
+    *pause_s*: how long the provider says that its quota stays used up. *error*: what it said of the refusal;
+    *remedy*: what an operator has to do about it.
     """
 
     lane: Lane
@@ -48,6 +49,7 @@ class Heard:
     begun_at: float
     pause_s: float | None = None
     error: Error | None = None
+    remedy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

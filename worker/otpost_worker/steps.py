@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, assert_never
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
 import orjson
 
+from otpost.event import EventName, SenderEvent
 from otpost.job import rfc3339
-from otpost.result import Status, mask_number
+from otpost.result import ResultError, Status, mask_number
 from otpost_worker.decision import Bury, Decision, Done, Expire, Halt, RetryIn
 from otpost_worker.envelope import Event, Letter, Next, Step
 from otpost_worker.outcome import Error, Kind
+from otpost_worker.standing import Change, News
 
 if TYPE_CHECKING:
     from otpost_worker.envelope import Parcel, Unreadable
+
+
+# A pause is the slowest pace of all.
+_EVENT_NAMES: Final = {
+    Change.HALTED: EventName.HALTED,
+    Change.RESUMED: EventName.RESUMED,
+    Change.SLOWED: EventName.SLOWED,
+    Change.PAUSED: EventName.SLOWED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +105,29 @@ def invalid(unreadable: Unreadable) -> Error:
     """Say why a body is no job; every problem at once, no value shown."""
     detail = "; ".join(map(str, unreadable.problems))
     return Error(Kind.INVALID_JOB, title="The job breaks the contract", detail=detail[:1000])
+
+
+def sender_event(news: News) -> SenderEvent:
+    """Spell out for the world what is new about a sender."""
+    concerned = "/".join(part for part in (news.sender, news.template, news.language) if part)
+    return SenderEvent(
+        event_id=f"{concerned}/{news.change}/{round(news.at * 1000)}",
+        sender=news.sender,
+        name=_EVENT_NAMES[news.change],
+        at=datetime.fromtimestamp(news.at, UTC),
+        template=news.template,
+        language=news.language,
+        detail=_detail(news),
+        error=ResultError(**asdict(news.error)) if news.error else None,
+    )
+
+
+def _detail(news: News) -> str | None:
+    if news.rate is not None:
+        return f"{news.rate:g} messages a second from now on, growing back step by step"
+    if news.until is not None:
+        return f"the quota is used up: nothing is sent until {rfc3339(news.until)}"
+    return None
 
 
 def _retry(retry: RetryIn, subject: Subject, now: float) -> Step:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _FORGET_BATCH: Final = 1000
 # A turn that nobody took is worthless long before.
 _TURN_KEPT_S: Final = 60.0
+# A template's name may be anybody's typing error; where nobody has asked for it for so long, its hold is over.
+_HOLD_KEPT_S: Final = 3600.0
 # Stands for the sender as a whole where a template's name would stand.
 _WHOLE: Final = ""
 
@@ -141,9 +143,7 @@ def _standing(db: sqlite3.Connection, lane: Lane) -> Standing:
         (lane.sender, lane.quota),
     ).fetchone()
     sender_hold, template_hold = _holds(db, lane)
-    return Standing(
-        _cut(cut_rate, cut_at), until or 0.0, pauses or 0, unanswered or 0, sender_hold, template_hold
-    )
+    return Standing(_cut(cut_rate, cut_at), until or 0.0, pauses or 0, unanswered or 0, sender_hold, template_hold)
 
 
 def _write_standing(db: sqlite3.Connection, heard: Heard, before: Standing, after: Standing) -> None:
@@ -171,9 +171,9 @@ def _write_hold(db: sqlite3.Connection, heard: Heard, key: tuple[str, str, str],
         db.execute("DELETE FROM holds WHERE sender = ? AND template = ? AND language = ?", key)
         return
     db.execute(
-        "INSERT OR REPLACE INTO holds (sender, template, language, since, probe_at, probes, error)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (*key, hold.since, hold.probe_at, hold.probes, orjson.dumps(heard.error) if heard.error else None),
+        "INSERT OR REPLACE INTO holds (sender, template, language, since, probe_at, probes, error, remedy)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (*key, hold.since, hold.probe_at, hold.probes, heard.error and orjson.dumps(heard.error), heard.remedy),
     )
 
 
@@ -191,7 +191,7 @@ def _report(db: sqlite3.Connection, sender: str, rate: float, quota: str, now: f
     row = db.execute("SELECT cut_rate, cut_at FROM senders WHERE sender = ?", (sender,)).fetchone()
     until = db.execute("SELECT until FROM quotas WHERE quota = ? AND until > ?", (quota, now)).fetchone()
     holds = db.execute(
-        "SELECT template, language, since, probe_at, probes, error FROM holds WHERE sender = ?"
+        "SELECT template, language, since, probe_at, probes, error, remedy FROM holds WHERE sender = ?"
         " ORDER BY template, language",
         (sender,),
     )
@@ -199,8 +199,8 @@ def _report(db: sqlite3.Connection, sender: str, rate: float, quota: str, now: f
         current_rate(rate, _cut(*row) if row else None, now),
         until[0] if until else None,
         tuple(
-            HoldReport(Hold(since, probe_at, probes), template or None, language or None, _error(error))
-            for template, language, since, probe_at, probes, error in holds
+            HoldReport(Hold(since, probe_at, probes), template or None, language or None, _error(error), remedy)
+            for template, language, since, probe_at, probes, error, remedy in holds
         ),
     )
 
@@ -231,4 +231,5 @@ def forget(db: sqlite3.Connection, now: float) -> int:
         " (SELECT job_id, run, attempt FROM turns WHERE start_at <= ? LIMIT ?)",
         (now - _TURN_KEPT_S, _FORGET_BATCH),
     )
-    return pairs.rowcount + turns.rowcount
+    holds = db.execute("DELETE FROM holds WHERE template != '' AND probe_at <= ?", (now - _HOLD_KEPT_S,))
+    return pairs.rowcount + turns.rowcount + holds.rowcount

@@ -94,7 +94,8 @@ def _granted(
     wish, token = request.wish, secrets.token_hex(8)
     _remember_run(db, request)
     db.execute(
-        "INSERT INTO attempts (job_id, run, attempt, state, token, lease_until, claimed_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO attempts (job_id, run, attempt, state, token, lease_until, claimed_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
         (request.job_id, wish.run, wish.attempt, State.CLAIMED, token, now + request.lease_s, now),
     )
     ticket = Ticket(request.job_id, wish.run, wish.attempt, token)

@@ -60,6 +60,7 @@ SCHEMA: Final = (
         probe_at REAL NOT NULL,
         probes INTEGER NOT NULL,
         error BLOB,
+        remedy TEXT,
         PRIMARY KEY (sender, template, language)
     ) WITHOUT ROWID""",
     """CREATE TABLE IF NOT EXISTS pairs (

@@ -17,6 +17,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from uuid import uuid4
 
@@ -210,9 +211,10 @@ class SqliteLedger:
 
     def _bring_up_to_date(self, db: sqlite3.Connection) -> None:
         # Asked again: another worker may have done it while this one waited for the lock.
-        for old in range(db.execute("PRAGMA user_version").fetchone()[0], SCHEMA_VERSION):
-            for statement in UPGRADES.get(old, ()):
-                db.execute(statement)
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        upgrades = (UPGRADES[old] for old in range(version, SCHEMA_VERSION)) if version else ()
+        for statement in chain.from_iterable(upgrades):
+            db.execute(statement)
         for statement in SCHEMA:
             db.execute(statement)
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from otpost_worker.providers.http import Reply, post
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     import aiohttp
 
@@ -184,11 +186,17 @@ def _trace_id(fields: Mapping[str, Any], headers: Mapping[str, str]) -> str | No
     return next((headers[name][:_MAX_TEXT] for name in _TRACE_HEADERS if name in headers), None)
 
 
+def is_token(text: str) -> bool:
+    """Tell whether *text* can be an access token: printable ASCII without spaces, as it goes into a header."""
+    return re.fullmatch(r"[!-~]+", text) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class CloudApiAccount:
     """Where one sender's messages go, and with which token; the ``repr`` hides the token.
 
-    *token_source* is the setting or the file where an operator can renew it.
+    *token_source* is the setting or the file where an operator can renew it; *token_file* is that file, where it is
+    one that can be read again.
     """
 
     phone_number_id: str
@@ -196,6 +204,7 @@ class CloudApiAccount:
     api_base: str = DEFAULT_API_BASE
     api_version: str = DEFAULT_API_VERSION
     token_source: str = "OTPOST_ACCESS_TOKEN"  # noqa: S105 - the setting's name
+    token_file: Path | None = None
 
     def __repr__(self) -> str:
         """Everything but the token."""
@@ -217,11 +226,9 @@ class CloudApi:
         self._clock = clock
         self._clock_watch = clock_watch or ClockWatch()
         self._token_source = account.token_source
+        self._token_file = account.token_file
         self._url = URL(f"{account.api_base.rstrip('/')}/{account.api_version}/{account.phone_number_id}/messages")
-        self._headers = {
-            "Authorization": f"Bearer {account.access_token}",
-            "Content-Type": "application/json",
-        }
+        self._token = account.access_token
 
     @property
     def name(self) -> str:
@@ -231,7 +238,8 @@ class CloudApi:
     async def send(self, message: Message) -> Outcome:
         """Make one request; see ``ports.Provider``."""
         sent_at = self._clock()
-        reply = await post(self._session, self._url, request_body(message), self._headers)
+        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+        reply = await post(self._session, self._url, request_body(message), headers)
         if not isinstance(reply, Reply):
             return reply
         self._compare_clocks(reply.headers.get("Date"), sent_at)
@@ -239,6 +247,20 @@ class CloudApi:
         if isinstance(outcome, Refused) and outcome.error.kind is Kind.SENDER_HALTED:
             return replace(outcome, remedy=remedy_of(outcome.error.code, token_source=self._token_source))
         return outcome
+
+    async def renew(self) -> bool:
+        """Read the token's file again; see ``ports.Provider``."""
+        if self._token_file is None:
+            return False
+        try:
+            token = (await asyncio.to_thread(self._token_file.read_text, encoding="utf-8")).strip()
+        except (OSError, UnicodeDecodeError):
+            # Perhaps it is just being replaced; the old one goes on being refused until then.
+            return False
+        if token == self._token or not is_token(token):
+            return False
+        self._token = token
+        return True
 
     def _compare_clocks(self, date: str | None, sent_at: float) -> None:
         offset_s = clock_offset_s(date, sent_at=sent_at, received_at=self._clock())

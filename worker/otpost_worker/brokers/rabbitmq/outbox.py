@@ -12,7 +12,7 @@ import structlog
 from otpost import rabbitmq
 from otpost.errors import AccessRefused, BrokerUnreachable
 from otpost.rabbitmq import ConnectionLost, Nacked, Unroutable
-from otpost.result import RESULT_TYPE
+from otpost.result import EVENT_TYPE, RESULT_TYPE
 from otpost.topology import DEAD, HEADER_TRACEPARENT, JOBS, RESULTS, delay_route
 from otpost_worker.brokers.rabbitmq.messages import job_properties, letter_headers
 from otpost_worker.brokers.rabbitmq.reconnecting import CONNECT_TIMEOUT_S
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
     from aiormq import spec
 
+    from otpost.event import SenderEvent
     from otpost_worker.brokers.rabbitmq.reconnecting import Reconnecting
     from otpost_worker.envelope import Envelope, Event, Letter
     from otpost_worker.ports import Observer
@@ -83,21 +84,21 @@ class Outbox:
             correlation_id=reply.correlation_id if reply else None,
         )
         with self._waiting():
-            await self._publish_result(event, told, f"{envelope.sender}.{event.status}")
+            await self._publish_result(event.id, event.body, told, f"{envelope.sender}.{event.status}")
         if reply is not None:
             await self._try_to_reply(event, told, reply.queue)
 
-    async def _publish_result(self, event: Event, told: spec.Basic.Properties, key: str) -> None:
+    async def _publish_result(self, event_id: str, body: bytes, told: spec.Basic.Properties, key: str) -> None:
         for tries in range(_RESULT_TRIES):
             try:
-                await self._publish_routed(event.body, told, exchange=RESULTS, key=key)
+                await self._publish_routed(body, told, exchange=RESULTS, key=key)
             except Nacked:
                 # Somebody's own queue is full. The stream has the event then, but there is no telling whether.
                 await asyncio.sleep(self._reconnecting.pause_s(tries))
             else:
                 return
-        _log.warning("result.refused", event_id=event.id, to_stream_alone=True)
-        await self._publish(event.body, told, exchange="", key=RESULTS)
+        _log.warning("result.refused", event_id=event_id, to_stream_alone=True)
+        await self._publish(body, told, exchange="", key=RESULTS)
 
     async def _try_to_reply(self, event: Event, told: spec.Basic.Properties, queue: str) -> None:
         """Best effort: who asked for a reply may be gone, or its queue full."""
@@ -109,6 +110,12 @@ class Outbox:
                 )
         except (TimeoutError, Nacked, Unroutable, ConnectionLost, BrokerUnreachable):
             _log.info("reply.not_taken", event_id=event.id)
+
+    async def publish_sender_event(self, event: SenderEvent) -> None:
+        """See ``ports.Broker``."""
+        told = rabbitmq.properties(kind=EVENT_TYPE, message_id=event.event_id, headers={})
+        with self._waiting():
+            await self._publish_result(event.event_id, event.to_json(), told, event.routing_key)
 
     async def delay(self, envelope: Envelope, delay_s: float) -> None:
         """See ``ports.Broker``."""
