@@ -59,11 +59,14 @@ class Case:
     age_s: float = 0.0
     not_before_s: float = 0.0
     sender: str = ""
+    template: str | None = None
     form: Form = Form.CLIENT
 
 
 # Recipients that begin with +999 and +990 make the simulator fail: see docs/simulator.md. The others meet RULES.
 CASES: Final = (
+    # The first of all: what it meets holds back the other jobs of its template, until they are too late.
+    Case("template", "no template (132001)", 1, "+9991320010{:04}", "failed template", 1, "template", template="none"),
     Case("good", "good jobs", 300, "+1201555{:04}", "accepted", requests=300, taken=1),
     Case("twice", "each published twice", 10, "+1204555{:04}", "accepted", requests=10, taken=1, copies=2),
     Case("later", "not before 3 s from now", 10, "+1205555{:04}", "accepted", requests=10, taken=1, not_before_s=3),
@@ -78,7 +81,10 @@ CASES: Final = (
     ),
     Case("nobody", "not on WhatsApp (131026)", 10, "+9991310260{:04}", "failed recipient", 10, "recipient"),
     Case("bad", "bad request (131009)", 5, "+9991310090{:04}", "failed bad_request", 5, "bad_request"),
-    Case("template", "no template (132001)", 5, "+9991320010{:04}", "failed template", 5, "template"),
+    Case(
+        "held", "its template is held back", 4, "+1209555{:04}",
+        "expired", requests=0, ttl_s=20, not_before_s=8, template="none",
+    ),
     Case("unknown-code", "500, unknown code", 5, "+990170{:04}", "failed exhausted", 15, "exhausted", retries=10),
     Case("stale", "expired before it came", 10, "+1206555{:04}", "expired", requests=0, ttl_s=30, age_s=60),
     Case("too-late", "503 until it is too late", 5, "+1203555{:04}", "expired", requests=10, retries=5, ttl_s=45),
@@ -170,6 +176,7 @@ def _plan(case: Case, names: Names) -> Iterator[Planned]:
             code="".join(secrets.choice(_ALPHABET) for _ in range(_CODE_CHARACTERS)),
             created_at=datetime.fromtimestamp(now - case.age_s, UTC),
             ttl_s=case.ttl_s,
+            template=case.template,
             not_before=datetime.now(UTC) + timedelta(seconds=case.not_before_s) if case.not_before_s else None,
         )
         yield Planned(case, job, names.sender(case.sender), _body(job, case.form))

@@ -125,7 +125,8 @@ class Tap:
         """Wait until each of these jobs has an end."""
 
         def ended() -> set[str]:
-            return {one.body["job_id"] for one in self.seen if one.body["status"] in ("accepted", "failed", "expired")}
+            ends = ("accepted", "failed", "expired")
+            return {one.body["job_id"] for one in self.seen if one.body.get("status") in ends}
 
         await self._wait(lambda: job_ids <= ended(), f"the ends of {sorted(job_ids)}", timeout_s)
 
@@ -337,7 +338,7 @@ class Service:
 
     def statuses(self, job_id: str) -> list[str]:
         """All statuses of a job so far, in order."""
-        return [one.body["status"] for one in self.results.seen if one.body["job_id"] == job_id]
+        return [one.body["status"] for one in self.results.seen if one.body.get("job_id") == job_id]
 
     def requests(self, callback: str | None = None) -> int:
         """How many requests the provider got, all or those of one job's first attempt."""

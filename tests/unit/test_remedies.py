@@ -11,8 +11,8 @@ from otpost_worker.providers.cloud_api_codes import CODES, remedy_of
 @pytest.mark.parametrize(
     ("code", "remedy"),
     [
-        (190, "the access token is expired, revoked or wrong: put a new one into /run/token and restart"),
-        (0, "the access token is expired, revoked or wrong: put a new one into /run/token and restart"),
+        (190, "the access token is expired, revoked or wrong: put a new one into /run/token; then restart the workers"),
+        (0, "the access token is expired, revoked or wrong: put a new one into /run/token; then restart the workers"),
         (10, "the access token lacks a permission: give its system user the permission whatsapp_business_messaging"),
         (200, "the access token lacks a permission: give its system user the permission whatsapp_business_messaging"),
         (100, "check the sender's phone_number_id, and that the token from /run/token may see that number"),
@@ -30,3 +30,9 @@ def test_every_code_that_halts_a_sender_has_a_remedy() -> None:
     halting = [code for code, rule in CODES.items() if rule.kind is Kind.SENDER_HALTED]
     assert len(halting) > 100
     assert all(remedy_of(code, token_source="/run/token") for code in halting)
+
+
+def test_a_file_that_is_read_again_needs_no_restart() -> None:
+    assert remedy_of(190, token_source="/run/token", read_again=True) == (
+        "the access token is expired, revoked or wrong: put a new one into /run/token; it is read again by itself"
+    )

@@ -245,7 +245,9 @@ class CloudApi:
         self._compare_clocks(reply.headers.get("Date"), sent_at)
         outcome = outcome_of(reply, message, now=self._clock())
         if isinstance(outcome, Refused) and outcome.error.kind is Kind.SENDER_HALTED:
-            return replace(outcome, remedy=remedy_of(outcome.error.code, token_source=self._token_source))
+            read_again = self._token_file is not None
+            remedy = remedy_of(outcome.error.code, token_source=self._token_source, read_again=read_again)
+            return replace(outcome, remedy=remedy)
         return outcome
 
     async def renew(self) -> bool:

@@ -154,15 +154,19 @@ _PERMISSION: Final = "give its system user the permission whatsapp_business_mess
 _ACCOUNT: Final = "see the account and its phone number in Meta's WhatsApp Manager, and Business Support Home"
 
 
-def remedy_of(code: int | None, *, token_source: str) -> str:
-    """Tell an operator what to do about a refusal that halts the sender; *token_source* is where its token is from."""
+def remedy_of(code: int | None, *, token_source: str, read_again: bool = False) -> str:
+    """Tell an operator what to do about a refusal that halts the sender.
+
+    *token_source* is where its token is from; *read_again*: the worker notices a new one there by itself.
+    """
+    then = "it is read again by itself" if read_again else "then restart the workers"
     match code:
         case 0 | 102 | 104 | 190:
-            return f"the access token is expired, revoked or wrong: put a new one into {token_source} and restart"
+            return f"the access token is expired, revoked or wrong: put a new one into {token_source}; {then}"
         case 3 | 10 | 131005:
-            return f"the access token lacks a permission: {_PERMISSION} into {token_source}, and restart"
+            return f"the access token lacks a permission: {_PERMISSION} into {token_source}; {then}"
         case int() if 200 <= code < 300:
-            return f"the access token lacks a permission: {_PERMISSION} into {token_source}, and restart"
+            return f"the access token lacks a permission: {_PERMISSION} into {token_source}; {then}"
         case 33 | 100:
             return f"check the sender's phone_number_id, and that the token from {token_source} may see that number"
         case 131042:
