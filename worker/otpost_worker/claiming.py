@@ -70,7 +70,7 @@ class Claims:
             return Asked(Crowded(max(self._crowded_until, self._clock())), request(), self._clock())
         try:
             while True:
-                await self.wait_until(self._crowded_until)
+                await self.wait_until(min(self._crowded_until, self._clock() + MAX_IN_LINE_S))
                 # Whoever is cancelled while the ledger answers would leave a claim that nobody holds.
                 asked = await self._claim(request)
                 if asked is None or not isinstance(asked.reply, Crowded) or self._clock() >= give_up_at:

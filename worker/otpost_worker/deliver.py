@@ -18,7 +18,7 @@ from otpost_worker.claiming import LEDGER_PAUSE_S, Asked, Claims
 from otpost_worker.decision import Bury, Decision, Done, Expire, Halt, Policy, RetryIn, after_unknown, decide
 from otpost_worker.envelope import Defaults, Envelope, Parcel, Unreadable, open_envelope
 from otpost_worker.outcome import Accepted, Error, Kind, Outcome, Refused
-from otpost_worker.pacing import Lane
+from otpost_worker.pacing import HORIZON_S, Lane
 from otpost_worker.ports import (
     Claimed,
     ClaimRequest,
@@ -205,7 +205,8 @@ class Deliverer:
         )
 
     async def _attempt(self, parcel: Parcel, claimed: Claimed, asked: Asked) -> bool:
-        await self._claims.wait_until(claimed.start_at)
+        # No start is further away than that, unless the clock was set back meanwhile.
+        await self._claims.wait_until(min(claimed.start_at, self._clock() + HORIZON_S))
         if claimed.probe:
             await self._sender.provider.renew()
         now = self._clock()
