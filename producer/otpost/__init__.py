@@ -15,16 +15,19 @@ if TYPE_CHECKING:
         BrokerUnreachable,
         InsideEventLoop,
         InvalidJob,
+        InvalidKey,
         NoResult,
         NotConfirmed,
         OtpostError,
         Problem,
         ProducerClosed,
         QueueRefused,
+        SealingUnavailable,
         UnknownSender,
     )
     from otpost.job import OtpJob, new_job_id
     from otpost.result import OtpResult, ResultError, Status, UnreadableResult
+    from otpost.sealing import Opener, PrivateKey, PublicKey
 
 __version__ = "0.1.0"
 
@@ -34,16 +37,21 @@ __all__ = [
     "BrokerUnreachable",
     "InsideEventLoop",
     "InvalidJob",
+    "InvalidKey",
     "NoResult",
     "NotConfirmed",
+    "Opener",
     "OtpJob",
     "OtpResult",
     "OtpostError",
+    "PrivateKey",
     "Problem",
     "Producer",
     "ProducerClosed",
+    "PublicKey",
     "QueueRefused",
     "ResultError",
+    "SealingUnavailable",
     "Status",
     "UnknownSender",
     "UnreadableResult",
@@ -56,6 +64,7 @@ _ROOMS: Final = {
     "client": ("Producer",),
     "job": ("OtpJob", "new_job_id"),
     "result": ("OtpResult", "ResultError", "Status", "UnreadableResult"),
+    "sealing": ("Opener", "PrivateKey", "PublicKey"),
 }
 _ROOM_OF: Final = {name: room for room, names in _ROOMS.items() for name in names}
 

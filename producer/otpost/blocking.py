@@ -10,7 +10,7 @@ from collections import deque
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Final, Literal, Self, TypeVar
 
-from otpost.client import Producer
+from otpost.client import Producer, sealing_key
 from otpost.errors import BrokerUnreachable, InsideEventLoop, NotConfirmed, OtpostError, ProducerClosed
 from otpost.topology import DEFAULT_SENDER
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from otpost.job import OtpJob
     from otpost.result import OtpResult
+    from otpost.sealing import PublicKey
 
 T = TypeVar("T")
 _Since = Literal["first", "last", "next"]
@@ -50,11 +51,15 @@ class BlockingProducer:
         sender: str = DEFAULT_SENDER,
         timeout_s: float = 10.0,
         max_in_flight: int = 256,
+        public_key: PublicKey | str | None = None,
     ) -> None:
+        key = sealing_key(public_key)
+
         def make() -> Producer:
-            return Producer(broker_url, sender=sender, timeout_s=timeout_s, max_in_flight=max_in_flight)
+            return Producer(broker_url, sender=sender, timeout_s=timeout_s, max_in_flight=max_in_flight, public_key=key)
 
         self._make = make
+        self._public_key = key
         self._max_in_flight = max_in_flight
         # Reentrant: a signal's handler may come in between, and the garbage collector.
         self._lock = threading.RLock()
@@ -102,6 +107,7 @@ class BlockingProducer:
         correlation_id: str | None = None,
     ) -> str:
         """Publish one job and return its id once the broker has stored it; see ``Producer.send``."""
+        job = self._sealed(job)
         return self._call(
             lambda producer: producer.send(job, sender=sender, reply_to=reply_to, correlation_id=correlation_id)
         )
@@ -141,7 +147,8 @@ class BlockingProducer:
                 if len(in_flight) >= self._max_in_flight:
                     settle(*in_flight.popleft())
                 ids.append(job.id)
-                in_flight.append((job, engine.submit(_sending(job, sender))))
+                sealed = self._sealed(job)
+                in_flight.append((sealed, engine.submit(_sending(sealed, sender))))
             while in_flight:
                 settle(*in_flight.popleft())
         finally:
@@ -159,6 +166,7 @@ class BlockingProducer:
         timeout_s: float = 30.0,
     ) -> OtpResult:
         """Publish one job and return its end, within *timeout_s* seconds; see ``Producer.request``."""
+        job = self._sealed(job)
         return self._call(lambda producer: producer.request(job, sender=sender, timeout_s=timeout_s))
 
     def results(
@@ -177,6 +185,10 @@ class BlockingProducer:
         results = engine.producer.results(queue=queue, since=since)
         while True:
             yield _outcome(engine.submit(lambda _: _next(results)))
+
+    def _sealed(self, job: OtpJob) -> OtpJob:
+        """Seal in the caller's thread: nothing that waits for the loop holds the code."""
+        return job.sealed(self._public_key) if self._public_key is not None else job
 
     def _call(self, call: Callable[[Producer], Coroutine[Any, Any, T]]) -> T:
         return _outcome(self._running().submit(call))

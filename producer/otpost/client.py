@@ -12,6 +12,7 @@ from otpost import declaring, rabbitmq
 from otpost.errors import (
     AccessRefused,
     BrokerUnreachable,
+    InvalidKey,
     NoResult,
     NotConfirmed,
     OtpostError,
@@ -22,6 +23,7 @@ from otpost.job import JOB_TYPE, OtpJob, is_sender_name
 from otpost.link import Link
 from otpost.replies import Replies
 from otpost.results import Position, read_results
+from otpost.sealing import PublicKey
 from otpost.topology import DEFAULT_SENDER, JOBS
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from otpost.result import OtpResult
 
 BROKER_URL_VARIABLE: Final = "OTPOST_BROKER_URL"
+PUBLIC_KEY_VARIABLE: Final = "OTPOST_PUBLIC_KEY"
 _RECONNECT_PAUSE_S: Final = 0.2
 # A request without an end is published again after the first of these, which is longer than all but a few jobs take,
 # then after twice as long each time. Where its reply queue was lost, at once, and the pauses begin with the second.
@@ -59,6 +62,10 @@ class Producer:
     this machine. *timeout_s* (seconds) bounds each call from connecting to the broker's confirm; *max_in_flight* is
     how many jobs ``send_many`` lets wait for their confirms at once.
 
+    *public_key*, the workers' one, or else the environment's ``OTPOST_PUBLIC_KEY``: with it every job is published
+    with its code sealed, and no call keeps the code itself; callbacks are given the job as it was published. A job
+    that is sealed already is left as it is.
+
     *connection*, an open one of aio-pika's, is used in place of one of our own and never closed here. One of
     ``aio_pika.connect_robust`` is waited for when it is lost; any other is not opened again, and every further call
     raises ``BrokerUnreachable``.
@@ -72,7 +79,13 @@ class Producer:
         sender: str = DEFAULT_SENDER,
         timeout_s: float = 10.0,
         max_in_flight: int = 256,
+        public_key: PublicKey | str | None = None,
     ) -> None:
+        """Make one; it connects later.
+
+        :raises InvalidKey: *public_key* is none. :raises SealingUnavailable: there is one, but PyNaCl is missing.
+        """
+        self._public_key = sealing_key(public_key)
         known_url = broker_url or (str(connection.url) if connection is not None else None)
         self._url = known_url or os.environ.get(BROKER_URL_VARIABLE) or rabbitmq.DEFAULT_BROKER_URL
         self._sender = sender
@@ -122,6 +135,7 @@ class Producer:
         async def place() -> _ReplyTo:
             return _ReplyTo(reply_to, correlation_id)
 
+        job = self._sealed(job)
         await self._publish(job, sender, place, within_s=self._timeout_s)
         return job.id
 
@@ -145,6 +159,7 @@ class Producer:
         :raises QueueRefused: this user may not have a queue for replies; nothing was published.
         """
         ends_at = asyncio.get_running_loop().time() + timeout_s
+        job = self._sealed(job)
         with self._replies.inbox(job.id) as inbox:
             await self._publish_asking(job, sender, within_s=min(timeout_s, self._timeout_s))
             if on_confirmed is not None:
@@ -271,7 +286,7 @@ class Producer:
             for job in jobs:
                 await slots.acquire()
                 ids.append(job.id)
-                sending.create_task(one(job))
+                sending.create_task(one(self._sealed(job)))
         if failed:
             raise NotConfirmed(failed, reason)
         return ids
@@ -291,6 +306,9 @@ class Producer:
         if isinstance(since, timedelta):
             since = datetime.now(UTC) - since
         return read_results(self._url, Position(queue, since), timeout_s=self._timeout_s)
+
+    def _sealed(self, job: OtpJob) -> OtpJob:
+        return job.sealed(self._public_key) if self._public_key is not None else job
 
     async def _reach(self, sender: str) -> None:
         """Find out whether jobs for *sender* can be published at all.
@@ -319,6 +337,26 @@ class Producer:
         if not await declaring.sender_exists(self._link.connection, sender, timeout_s=self._timeout_s):
             raise UnknownSender(sender)
         self._known_senders.add(sender)
+
+
+def sealing_key(given: PublicKey | str | None) -> PublicKey | None:
+    """Take the public key that was given, else the environment's, and try it: rather now than at the first job.
+
+    :raises InvalidKey: it is none. :raises SealingUnavailable: there is one, but PyNaCl is missing.
+    """
+    if isinstance(given, PublicKey):
+        key = given
+    elif given:
+        key = PublicKey.parse(given)
+    elif named := os.environ.get(PUBLIC_KEY_VARIABLE, "").strip():
+        try:
+            key = PublicKey.parse(named)
+        except InvalidKey as error:
+            raise InvalidKey(error.kind, f"{error.reason} ({PUBLIC_KEY_VARIABLE})") from None
+    else:
+        return None
+    key.seal(b"0")
+    return key
 
 
 def _properties(job: OtpJob, reply_to: _ReplyTo) -> spec.Basic.Properties:

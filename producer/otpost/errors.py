@@ -5,6 +5,8 @@ OtpostError
 ├── UnknownSender       the caller: no worker has declared that sender's queue
 ├── ProducerClosed      the caller: the producer is used after its end
 ├── InsideEventLoop     the caller: a blocking call where it would stop an event loop
+├── InvalidKey          the caller: what should be a key for sealing codes is none
+├── SealingUnavailable  the caller: codes are to be sealed, but PyNaCl is not installed
 ├── QueueRefused        the caller: a queue that should be read is missing, or not ours to read
 ├── BrokerUnreachable   the broker: no connection, wrong address or credentials; nothing was published
 │   └── AccessRefused   the broker: its user lacks a right; nothing was published
@@ -85,6 +87,27 @@ class InsideEventLoop(OtpostError):
             "a BlockingProducer would stop the event loop that runs in this thread: "
             "use 'await' with a Producer here, or asyncio.to_thread"
         )
+
+
+class InvalidKey(OtpostError):
+    """What should be a key for sealing codes is none; what was given is never shown.
+
+    *kind* is ``public`` or ``private``; *place*, counted from 1, tells which of several keys it is.
+    """
+
+    def __init__(self, kind: str, reason: str, *, place: int | None = None) -> None:
+        self.kind = kind
+        self.reason = reason
+        self.place = place
+        which = f" number {place}" if place is not None else ""
+        super().__init__(f"not a {kind} key{which}: {reason}")
+
+
+class SealingUnavailable(OtpostError):
+    """PyNaCl is not installed, or cannot be loaded."""
+
+    def __init__(self) -> None:
+        super().__init__('sealing codes needs the package PyNaCl: pip install "otpost[sealed]"')
 
 
 class QueueRefused(OtpostError):

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from otpost.errors import InvalidJob, Problem
+from otpost.sealing import PublicKey
 
 JOB_TYPE: Final = "otpost.job.v1"
 MAX_BODY_BYTES: Final = 16 * 1024
@@ -189,6 +190,11 @@ def is_job_id(value: object) -> bool:
     return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
+def is_code(value: object) -> bool:
+    """Tell whether *value* can be a one-time password, as what a sealed one opens to has to be."""
+    return isinstance(value, str) and _CODE.fullmatch(value) is not None and _LINK.search(value) is None
+
+
 def is_sender_name(value: object) -> bool:
     """Tell whether *value* can be the name of a sender: 1 to 40 of ``a-z 0-9 _ -``."""
     return isinstance(value, str) and _SENDER.fullmatch(value) is not None
@@ -262,6 +268,16 @@ class OtpJob(BaseModel):
             return self.expires_at.timestamp()
         assert self.created_at is not None  # noqa: S101 - a job with neither is refused
         return self.created_at.timestamp() + (self.ttl_s or DEFAULT_LIFETIME_S)
+
+    def sealed(self, public_key: PublicKey | str) -> Self:
+        """Give the same job with its code sealed to the workers' key; one that is sealed already comes back as it is.
+
+        :raises InvalidKey: it is no public key. :raises SealingUnavailable: PyNaCl is not installed.
+        """
+        if self.code is None:
+            return self
+        key = PublicKey.parse(public_key) if isinstance(public_key, str) else public_key
+        return self.model_copy(update={"code": None, "sealed_code": key.seal(self.code.encode())})
 
     def to_json(self) -> bytes:
         """Encode the job as it travels: UTF-8 JSON without the fields that were left out."""

@@ -104,6 +104,9 @@ class RecordingProducer(_Recording):
         producer.answer = lambda job: end_of(job, "failed", kind="recipient")
 
     Put results into *to_come* to have ``results`` yield them (it then waits, as the real one does).
+
+    It never seals, whatever ``OTPOST_PUBLIC_KEY`` says: ``jobs[0].code`` is the code that your service sent. A job
+    that your service has sealed itself is remembered as it came; ``otpost.Opener`` opens its ``sealed_code``.
     """
 
     def __init__(self, *, sender: str = DEFAULT_SENDER) -> None:

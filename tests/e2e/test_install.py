@@ -13,6 +13,7 @@ import otpost
 
 ROOT = Path(__file__).parents[2]
 
+PUBLIC = "otpost-public:s9RvziSHlyiZRqUdFYEkK+H9FRZGGRDQzfj89UzgYlo="
 WORKERS_OWN = ("aiohttp", "click", "prometheus_client", "rich", "structlog", "uvloop")
 
 
@@ -36,9 +37,11 @@ def test_importing_all_of_the_client_loads_none_of_the_workers_packages() -> Non
 @pytest.mark.parametrize(
     ("statement", "spared"),
     [
-        ("import otpost", {"aio_pika", "aiormq", "asyncio", "pydantic"}),
-        ("from otpost import OtpJob, OtpResult, OtpostError", {"aio_pika", "aiormq", "asyncio"}),
-        ("from otpost.testing import RecordingProducer", {"aio_pika", "aiormq"}),
+        ("import otpost", {"aio_pika", "aiormq", "asyncio", "pydantic", "nacl"}),
+        ("from otpost import OtpJob, OtpResult, OtpostError", {"aio_pika", "aiormq", "asyncio", "nacl"}),
+        ("from otpost.testing import RecordingProducer", {"aio_pika", "aiormq", "nacl"}),
+        ("from otpost import Producer, PublicKey; Producer('amqp://x')", {"nacl"}),
+        (f"from otpost import PublicKey; PublicKey.parse('{PUBLIC}')", {"aio_pika", "pydantic", "nacl"}),
     ],
 )
 def test_what_is_not_asked_for_is_not_loaded(statement: str, spared: set[str]) -> None:
@@ -70,4 +73,20 @@ def test_the_command_without_the_extra_says_in_one_line_what_is_missing() -> Non
     assert ended.stderr == (
         "otpost: the package 'click' is missing; "
         'the command line comes with the worker: pip install "otpost[worker]"\n'
+    )
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"Producer('amqp://x', public_key='{PUBLIC}')",
+        f"BlockingProducer('amqp://x', public_key='{PUBLIC}')",
+        f"OtpJob(to='+12015553931', code='493817').sealed('{PUBLIC}')",
+    ],
+)
+def test_sealing_without_its_package_says_in_one_line_what_to_install(statement: str) -> None:
+    ended = run_python(f"import sys; sys.modules['nacl'] = None; from otpost import *; {statement}")
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == (
+        'otpost.errors.SealingUnavailable: sealing codes needs the package PyNaCl: pip install "otpost[sealed]"'
     )

@@ -10,6 +10,7 @@ from otpost import (
     BrokerUnreachable,
     InsideEventLoop,
     InvalidJob,
+    InvalidKey,
     NoResult,
     NotConfirmed,
     OtpJob,
@@ -17,6 +18,7 @@ from otpost import (
     Problem,
     ProducerClosed,
     QueueRefused,
+    SealingUnavailable,
     UnknownSender,
 )
 
@@ -25,6 +27,8 @@ ERRORS = [
     UnknownSender("marketing"),
     ProducerClosed(),
     InsideEventLoop(),
+    InvalidKey("private", "it is none", place=2),
+    SealingUnavailable(),
     QueueRefused("there is no queue mine"),
     BrokerUnreachable("does RabbitMQ run there?", permanent=True),
     NotConfirmed(["job-1", "job-2"], "no confirm in time"),
