@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import orjson
 
 from message_schemas import assert_job_agrees, assert_result, problems_of
+from otpost.sealing import PrivateKey
 from otpost_worker.decision import Policy
 from otpost_worker.deliver import Deliverer, Sender
 from otpost_worker.envelope import Defaults, Envelope
+from otpost_worker.keyring import Keyring
 from otpost_worker.ledger.sqlite import SqliteLedger
 from otpost_worker.metrics import Metrics
 from otpost_worker.outcome import Accepted, Error, Kind, Outcome, Refused, Unknown
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 # 2026-11-23T20:00:00Z, when every test begins.
 NOW: Final = 1_795_464_000.0
 CODE: Final = "493817"
+KEY: Final = PrivateKey(b"a worker's key has thirty-two by")
 ACCEPTED: Final = Accepted("wamid.one")
 ACCEPTED_LATER: Final = Accepted("wamid.two")
 UNAVAILABLE: Final = Refused(Error(Kind.UNAVAILABLE, code=131000))
@@ -323,6 +326,7 @@ class World:
             Sender("default", self.provider, self.defaults, self.policy, self.rate, "default"),
             ledger=fateful,
             broker=self.broker,
+            codes=Keyring((KEY,)),
             observer=self.metrics,
             clock=self.clock,
             random=lambda: 1.0,

@@ -28,6 +28,7 @@ from otpost_worker.app import run_worker
 from otpost_worker.settings import SenderSettings, Settings
 from otpost_worker.simulator import Simulator, SimulatorOptions
 from otpost_worker.wrapping import UNWRAPPED
+from sealed_letters import key_beside
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 
     from broker import Vhost
+    from otpost.sealing import PrivateKey
     from otpost_worker.wrapping import Wrappers
 
 # No wait in these tests is this long on an idle machine; a test that meets it has failed.
@@ -313,7 +315,13 @@ class Service:
     simulator: Simulator
     amqp: Amqp
     results: Tap
+    ledger: Path
     _dead: list[Tap] = field(default_factory=list)
+
+    @property
+    def key(self) -> PrivateKey:
+        """The key that the worker has made for itself."""
+        return key_beside(self.ledger)
 
     async def publish(self, body: bytes, **properties: Any) -> None:  # noqa: ANN401 - those of Amqp.publish
         """Publish a job as a foreign client would."""
@@ -364,7 +372,8 @@ async def running_service(
         described = {
             name: sender_settings(provider.url, **changes) for name, changes in (senders or {"default": {}}).items()
         }
-        async with running_worker(worker_settings(vhost, folder / "ledger.db", described, **settings), wrappers):
-            service = Service(vhost, provider, amqp, await amqp.tap(STREAM))
+        ledger = folder / "ledger.db"
+        async with running_worker(worker_settings(vhost, ledger, described, **settings), wrappers):
+            service = Service(vhost, provider, amqp, await amqp.tap(STREAM), ledger)
             yield service
             service.results.assert_all_fit()

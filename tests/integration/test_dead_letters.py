@@ -16,6 +16,7 @@ from otpost import rabbitmq
 from otpost.rabbitmq import ConnectionLost, Nacked
 from otpost_worker import deadletters
 from otpost_worker.deadletters import DeadLetter, open_dead_letters
+from sealed_letters import original
 from service import CODE, DEAD, PATIENCE_S, Amqp, declare_topology, in_seconds, job_body, running_service
 
 if TYPE_CHECKING:
@@ -64,8 +65,9 @@ async def test_a_dead_letter_keeps_the_job_and_says_why_it_died(vhost: Vhost, tm
         await service.publish(body)
         result = await service.wait_for_result("job-1", "failed")
         letter = await service.wait_for_dead_letter("job-1")
+        key = service.key
     headers = dict(letter.headers)
-    assert letter.message.body == body
+    assert original(letter.message.body, key) == orjson.loads(body)
     error = orjson.loads(str(headers.pop("otpost-error")))
     died_at = str(headers.pop("otpost-died-at"))
     headers.pop("otpost-counted")

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from otpost.topology import delay_route
+from sealed_letters import original
 from service import CODE, NUMBER, declare_topology, job_body, running_service
 
 if TYPE_CHECKING:
@@ -83,13 +84,14 @@ async def test_a_job_that_expired_in_the_queue_by_its_amqp_expiration_is_expired
 
 async def test_a_job_that_keeps_coming_back_has_two_more_chances_and_then_fails(service: Service) -> None:
     queue = "otpost.jobs.other"
-    await service.publish(job_body(), key="other")
+    body = job_body()
+    await service.publish(body, key="other")
     drops = [(await service.amqp.reject(queue, 21)).headers.get("otpost-drops") for _ in range(3)]
     failed = await service.wait_for_result("job-1", "failed")
     letter = await service.wait_for_dead_letter("job-1")
     assert drops == [None, 1, 2]
     assert_buried(failed, letter, "delivery_limit", "other")
-    assert orjson.loads(letter.message.body)["code"] == CODE
+    assert original(letter.message.body, service.key) == orjson.loads(body)
     assert service.vhost.ready_count(queue) == 0
     assert service.statuses("job-1") == ["failed"]
     assert service.requests() == 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 import pytest
 
+from sealed_letters import original
 from service import CODE, NUMBER, in_seconds, job_body, running_service
 
 if TYPE_CHECKING:
@@ -128,7 +129,8 @@ async def test_bodies_without_a_readable_id_are_dead_letters_and_fail_each_for_i
     letters = await service.wait_for_dead_letters(len(UNREADABLE))
     await service.wait_for_result("neighbour", "accepted")
     failed = [one for one in service.results.seen if one.body["job_id"] is None]
-    assert sorted(letter.message.body for letter in letters) == sorted(body for body, _ in UNREADABLE.values())
+    buried = [original(letter.message.body, service.key) for letter in letters]
+    assert sorted(buried, key=repr) == sorted((body for body, _ in UNREADABLE.values()), key=repr)
     assert len({one.body["event_id"] for one in failed}) == len(failed) == len(UNREADABLE)
     for name, (_, problem) in UNREADABLE.items():
         assert any(problem in one.body["error"]["detail"] for one in failed), name

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+import orjson
 import pytest
 
 from known_states import STATES, claimed, end_run, prepare, retry_step
@@ -14,7 +15,8 @@ from otpost_worker.envelope import Reply
 from otpost_worker.ledger.sqlite import SqliteLedger
 from otpost_worker.outcome import Kind
 from otpost_worker.ports import Entry
-from ports_in_memory import NOW, World, envelope, job_body
+from ports_in_memory import KEY, NOW, World, envelope, job_body
+from sealed_letters import original
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -214,5 +216,5 @@ async def test_a_dead_letter_holds_the_whole_job(world: World) -> None:
     await prepare(world.ledger_file, world.clock, "ended failed")
     await world.deliver(envelope(attempt=2))
     ((buried, letter),) = world.broker.letters
-    assert buried.body == job_body()
+    assert original(buried.body, KEY) == orjson.loads(job_body())
     assert (letter.reason, letter.attempt) == ("recipient", 2)

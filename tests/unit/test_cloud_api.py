@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final, cast
 
 import pytest
@@ -14,6 +15,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from job_strategies import CODES, DIGITS, PROPERTY
 from otpost_worker.deliver import Deliverer
 from otpost_worker.envelope import Defaults, Envelope, Parcel, open_envelope
+from otpost_worker.keyring import Keyring
 from otpost_worker.outcome import Accepted, Outcome, Refused, Unknown
 from otpost_worker.ports import Message, Ticket
 from otpost_worker.providers.cloud_api import (
@@ -22,6 +24,7 @@ from otpost_worker.providers.cloud_api import (
     request_body,
 )
 from otpost_worker.providers.http import Reply
+from ports_in_memory import KEY
 
 FIXTURES: Final = Path(__file__).parents[1] / "fixtures"
 NOW: Final = 1769860800.0  # Sat, 31 Jan 2026 12:00:00 GMT
@@ -98,8 +101,9 @@ def test_the_callback_is_the_jobs_id_and_from_the_second_attempt_on_says_which(
     body = b'{"id":"job-1","to":"12015553931","code":"493817","created_at":"2026-01-31T12:00:00Z"}'
     parcel = open_envelope(Envelope(body, "default"), Defaults("t", "en"), now=NOW)
     assert isinstance(parcel, Parcel)
-    # The rule needs nothing of the deliverer but its place.
-    message = Deliverer._message(cast("Deliverer", None), parcel, Ticket("job-1", run, attempt, "token"))
+    # The rule needs nothing of the deliverer but its keys.
+    deliverer = cast("Deliverer", SimpleNamespace(_codes=Keyring((KEY,))))
+    message = Deliverer._message(deliverer, parcel, Ticket("job-1", run, attempt, "token"))
     assert (message.callback, message.to, message.code) == (callback, "+12015553931", "493817")
 
 

@@ -22,6 +22,8 @@ from otpost_worker.deliver import Deliverer, Sender
 from otpost_worker.dropped import DroppedReader, foreign_sender, read_drop
 from otpost_worker.envelope import Defaults
 from otpost_worker.health import Readiness, serve_health
+from otpost_worker.keyfile import keys_in_force
+from otpost_worker.keyring import Keyring
 from otpost_worker.ledger.sqlite import SqliteLedger
 from otpost_worker.metrics import Metrics
 from otpost_worker.ports import LedgerUnavailable
@@ -56,12 +58,14 @@ async def run_worker(
 
     :raises LedgerUnavailable: the ledger cannot be opened. :raises BrokerUnreachable: the broker refuses us.
     :raises TopologyDiffers: what is declared there is not what is needed. :raises PortTaken: the health server's.
+    :raises KeyUnavailable: there is no key to seal with, or its file cannot be used.
     """
     name, clock = f"otpost worker {secrets.token_hex(3)}", wrappers.clock(time.time)
     async with AsyncExitStack() as resources:
         ledger = await resources.enter_async_context(
             SqliteLedger(Path(settings.ledger_url.removeprefix(_SQLITE)), clock=clock)
         )
+        codes = _codes(settings)
         session = await resources.enter_async_context(
             open_session(
                 connections=settings.concurrency * len(settings.senders),
@@ -92,6 +96,7 @@ async def run_worker(
             Deliverer,
             ledger=wrappers.ledger(ledger),
             broker=broker,
+            codes=codes,
             observer=metrics,
             clock=clock,
             random=random.random,
@@ -133,6 +138,13 @@ async def run_worker(
         raise failure
     _log.info("stopped", clean=clean)
     return clean
+
+
+def _codes(settings: Settings) -> Keyring:
+    given = settings.private_keys
+    keys = keys_in_force(given.get_secret_value() if given else None, settings.ledger_url)
+    _log.info("keys.loaded", public_keys=[str(key.public) for key in keys])
+    return Keyring(keys)
 
 
 def _checks(stopping: asyncio.Event, intake: Intake, outbox: Outbox, ledger: Ledger) -> dict[str, Check]:

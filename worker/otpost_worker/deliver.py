@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from otpost_worker.envelope import Step
-    from otpost_worker.ports import Broker, Clock, Ledger, Observer, Provider
+    from otpost_worker.ports import Broker, Clock, Codes, Ledger, Observer, Provider
     from otpost_worker.standing import News
 
 T = TypeVar("T")
@@ -95,6 +95,7 @@ class Deliverer:
         *,
         ledger: Ledger,
         broker: Broker,
+        codes: Codes,
         observer: Observer,
         clock: Clock,
         random: Callable[[], float],
@@ -105,6 +106,7 @@ class Deliverer:
         self._sender = sender
         self._ledger = ledger
         self._broker = broker
+        self._codes = codes
         self._observer = observer
         self._clock = clock
         self._random = random
@@ -121,11 +123,16 @@ class Deliverer:
         opened = open_envelope(envelope, self._sender.defaults, now=self._clock())
         match opened:
             case Parcel():
-                await self._advance(opened, ending or _unsealable(opened))
+                await self._advance(opened, ending or self._unsendable(opened))
             case Unreadable():
                 await self._refuse(opened)
             case _:  # pragma: no cover
                 assert_never(opened)
+
+    def _unsendable(self, parcel: Parcel) -> Bury | None:
+        """Look whether the code can be had at all, before anything is claimed for it."""
+        code = self._codes.read(parcel.job)
+        return Bury(code) if isinstance(code, Error) else None
 
     async def _advance(self, parcel: Parcel, ending: Ending | None) -> None:
         late = False
@@ -260,8 +267,9 @@ class Deliverer:
     def _message(self, parcel: Parcel, ticket: Ticket) -> Message:
         first = ticket.run == 1 and ticket.attempt == 1
         callback = ticket.job_id if first else f"{ticket.job_id}/{ticket.run}/{ticket.attempt}"
-        assert parcel.job.code is not None  # noqa: S101 - _unsealable lets no other job come this far
-        return Message(parcel.job.to, parcel.job.code, parcel.template, parcel.language, callback)
+        code = self._codes.read(parcel.job)
+        assert isinstance(code, str)  # noqa: S101 - _unsendable lets no other job come this far
+        return Message(parcel.job.to, code, parcel.template, parcel.language, callback)
 
     # Recording
 
@@ -337,7 +345,7 @@ class Deliverer:
             copy = replace(envelope, attempt=step.next.attempt, counted=step.next.counted, drops=0)
             await self._broker.delay(copy, step.next.due_at - self._clock())
         if step.letter is not None:
-            await self._broker.bury(envelope, step.letter)
+            await self._broker.bury(self._codes.cover(envelope), step.letter)
             self._observer.job_buried(self._sender.name, step.letter.reason)
             if step.event is not None and job_id is not None:
                 await self._note_buried(job_id, envelope.run)
@@ -364,12 +372,6 @@ class Deliverer:
 
     async def _insist_quietly(self, call: Callable[[], Awaitable[object]]) -> None:
         await self._insist(call)
-
-
-def _unsealable(parcel: Parcel) -> Bury | None:
-    if parcel.job.code is not None:
-        return None
-    return Bury(Error(Kind.NO_KEY, title="Sealed code", detail="no worker here holds a key that opens sealed_code"))
 
 
 def _expiry_first(ending: Ending | None, *, late: bool) -> Ending:

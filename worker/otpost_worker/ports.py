@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from otpost.event import SenderEvent
+    from otpost.job import OtpJob
     from otpost_worker.attempts import State, Wish
     from otpost_worker.decision import History
     from otpost_worker.envelope import Envelope, Event, Letter, Step
@@ -269,6 +270,16 @@ class Archive(Protocol):
         """Tell everything that is known of a job, the first run first; nothing where it is not known."""
 
 
+class Codes(Protocol):
+    """How codes are kept from whoever can read queues, dead letters and what is left of them."""
+
+    def read(self, job: OtpJob) -> str | Error:
+        """Give the job's code as it goes to the provider; or why there is none to send."""
+
+    def cover(self, envelope: Envelope) -> Envelope:
+        """Give the copy of a job that may lie among the dead letters: no code can be read in it."""
+
+
 class Broker(Protocol):
     """Where what follows from a job goes. Each call returns once the broker has confirmed it, however long it takes."""
 
@@ -285,7 +296,7 @@ class Broker(Protocol):
         """Put the job back into its sender's queue, unchanged."""
 
     async def bury(self, envelope: Envelope, letter: Letter) -> None:
-        """Leave the job among the dead letters."""
+        """Leave the job, covered, among the dead letters."""
 
 
 class Observer(Protocol):

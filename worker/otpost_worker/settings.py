@@ -11,9 +11,11 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from otpost.errors import InvalidKey
 from otpost.job import is_sender_name
 from otpost.provisioning import TopologyMode
 from otpost.rabbitmq import DEFAULT_BROKER_URL
+from otpost.sealing import PrivateKey, PublicKey
 from otpost.topology import DEFAULT_SENDER
 from otpost_worker.providers.cloud_api_codes import DEFAULT_API_BASE, DEFAULT_API_VERSION
 
@@ -49,6 +51,21 @@ def _is_an_address(url: str) -> str:
     if not named:
         raise ValueError("must be a URL with a host and, if need be, a port up to 65535")
     return url
+
+
+def _is_a_public_key(text: str) -> str:
+    try:
+        return str(PublicKey.parse(text))
+    except InvalidKey as error:
+        raise ValueError(str(error)) from None
+
+
+def _are_private_keys(secret: SecretStr) -> SecretStr:
+    try:
+        PrivateKey.parse_all(secret.get_secret_value())
+    except InvalidKey as error:
+        raise ValueError(str(error)) from None
+    return secret
 
 
 class SenderSettings(BaseModel):
@@ -119,6 +136,19 @@ class Settings(BaseModel):
             description="The ledger's file: sqlite:///relative or sqlite:////absolute.",
         ),
     ] = "sqlite:///otpost.db"
+    public_key: Annotated[
+        str | None,
+        AfterValidator(_is_a_public_key),
+        Field(description="The workers' public key: jobs sent from here have their codes sealed to it."),
+    ] = None
+    private_keys: Annotated[
+        SecretStr | None,
+        AfterValidator(_are_private_keys),
+        Field(
+            description="A worker's private keys, between commas or white space. All of them open sealed codes, the "
+            "first seals dead letters. Without any, a worker makes one beside its SQLite ledger."
+        ),
+    ] = None
     concurrency: Annotated[int, Field(ge=1, le=2000, description="Jobs in hand at once, for each sender.")] = 100
     shutdown_grace_s: Annotated[
         float, Field(ge=0, le=600, description="Seconds that jobs in hand have to finish after SIGTERM.")
@@ -157,7 +187,7 @@ class Settings(BaseModel):
         return min(name for name, one in self.senders.items() if one.access_token == token)
 
 
-SECRETS: Final = frozenset({"broker_url", "access_token", "app_secret", "verify_token"})
+SECRETS: Final = frozenset({"broker_url", "private_keys", "access_token", "app_secret", "verify_token"})
 _SENDERS_FILE: Final = "senders_file"
 # Stands in for a secret that could not be read, so that the same trouble is not told twice.
 _UNREAD: Final = "unread"

@@ -20,6 +20,8 @@ _SECRET_KEYS: Final = frozenset(
     {
         "code",
         "sealed_code",
+        "sealed_body",
+        "private_keys",
         "body",
         "to",
         "access_token",
