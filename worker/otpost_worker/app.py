@@ -142,9 +142,7 @@ async def run_worker(
 
 def _codes(settings: Settings) -> Keyring:
     given = settings.private_keys
-    keys = keys_in_force(given.get_secret_value() if given else None, settings.ledger_url)
-    _log.info("keys.loaded", public_keys=[str(key.public) for key in keys])
-    return Keyring(keys)
+    return Keyring(keys_in_force(given.get_secret_value() if given else None, settings.ledger_url))
 
 
 def _checks(stopping: asyncio.Event, intake: Intake, outbox: Outbox, ledger: Ledger) -> dict[str, Check]:

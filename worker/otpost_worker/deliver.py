@@ -89,7 +89,7 @@ class Deliverer:
     *random* gives numbers between 0 and 1. *tell* hears what is new about the sender.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it takes of the world, each by its name
         self,
         sender: Sender,
         *,
