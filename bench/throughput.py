@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 CODE: Final = "493817"
 PACE_PER_S: Final = 100
+NO_LIMIT: Final = 10_000
 # Far longer than any part of it takes; whoever waits for longer has found a fault.
 PATIENCE_S: Final = 600.0
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -119,8 +120,8 @@ def _group_of(pid: int) -> int | None:
         return None
 
 
-def environment(broker_url: str, api_base: str, folder: Path) -> dict[str, str]:
-    """Describe one sender without a limit of its own."""
+def environment(broker_url: str, api_base: str, folder: Path, *, rate: int = NO_LIMIT) -> dict[str, str]:
+    """Describe one sender; unless *rate* says otherwise, without a limit that it could meet."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("OTPOST_")}
     return clean | {
         "OTPOST_BROKER_URL": broker_url,
@@ -131,6 +132,7 @@ def environment(broker_url: str, api_base: str, folder: Path) -> dict[str, str]:
         "OTPOST_LANGUAGE": "en_US",
         "OTPOST_API_BASE": api_base,
         "OTPOST_LOG_FORMAT": "json",
+        "OTPOST_RATE": str(rate),
     }
 
 

@@ -29,8 +29,10 @@ TURN_TOLERANCE_S: Final = 5.0
 GROW_EVERY_S: Final = 5.0
 GROW_STEP: Final = 0.1
 MIN_RATE: Final = 1.0
-# A held job comes back at the latest after this long, to end at its deadline or to be the next probe.
+# A held job comes back at the latest after this long, to end at its deadline or to be the next probe; and soon while
+# a probe is under way, which may be the last one.
 HELD_S: Final = 30.0
+PROBE_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +179,17 @@ def begin_hold(now: float) -> Hold:
     return Hold(now, now + probe_pause_s(0))
 
 
+def is_being_probed(hold: Hold, now: float) -> bool:
+    """Tell whether a probe began so recently that its answer may still come."""
+    return hold.probes > 0 and now < hold.probe_at - probe_pause_s(hold.probes) + PROBE_S
+
+
 def pace(lane: Lane, track: Track, *, now: float) -> Pace:
     """Find the start of a request, or what keeps it from having one."""
     holds = [hold for hold in (track.sender_hold, track.template_hold) if hold is not None]
     if any(now < hold.probe_at for hold in holds):
-        return Held(min(now + HELD_S, lane.deadline))
+        wait_s = PROBE_S if any(is_being_probed(hold, now) for hold in holds) else HELD_S
+        return Held(min(now + wait_s, lane.deadline))
     if now < track.quota_until:
         return Held(min(now + HELD_S, track.quota_until, lane.deadline))
     pair_start, pair_paid_until = _turn(track, now)
@@ -190,7 +198,10 @@ def pace(lane: Lane, track: Track, *, now: float) -> Pace:
     if pair_start - now > HORIZON_S:
         return TakeTurn(pair_start, pair_paid_until)
     rate = current_rate(lane.rate, track.cut, now)
-    start, sender_paid_until = book(track.sender_paid_until, now, interval_s=1 / rate, burst=max(1.0, rate * BURST_S))
+    interval_s, burst = 1 / rate, max(1.0, rate * BURST_S)
+    # Nothing is ever booked further ahead; what seems to be was booked before the clock was set back.
+    booked = min(track.sender_paid_until, now + HORIZON_S + burst * interval_s)
+    start, sender_paid_until = book(booked, now, interval_s=interval_s, burst=burst)
     if start - now > HORIZON_S:
         return Full(start - HORIZON_S / 2)
     return Go(

@@ -1,0 +1,124 @@
+"""Jobs of a sender at its limit stand in line: in order, one asking at a time, and none for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from known_states import claim_request
+from otpost_worker.claiming import Claims
+from otpost_worker.decision import History
+from otpost_worker.ports import Claimed, Crowded, LedgerUnavailable, Ticket
+from ports_in_memory import NOW
+
+if TYPE_CHECKING:
+    from otpost_worker.ports import ClaimReply, ClaimRequest, Ledger
+
+PATIENCE_S: Final = 20.0
+
+
+class Script:
+    """A ledger that answers claims as it is told, in order; the last answer again once they are used up."""
+
+    def __init__(self, *answers: ClaimReply | LedgerUnavailable) -> None:
+        self.answers = list(answers)
+        self.asked: list[str] = []
+        self.at_once = 0
+        self.most_at_once = 0
+
+    async def claim(self, request: ClaimRequest) -> ClaimReply:
+        self.asked.append(request.job_id)
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await asyncio.sleep(0)
+        self.at_once -= 1
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, LedgerUnavailable):
+            raise answer
+        return answer
+
+
+class Moving:
+    """A clock that moves on by itself each time it is read: nobody has to wait in truth."""
+
+    def __init__(self, step_s: float) -> None:
+        self.now = NOW
+        self.step_s = step_s
+
+    def __call__(self) -> float:
+        self.now += self.step_s
+        return self.now
+
+
+def granted(start_at: float) -> Claimed:
+    return Claimed(Ticket("job-1", 1, 1, "token"), History(), start_at)
+
+
+def claims(ledger: Script, *, step_s: float = 0.0, stopping: asyncio.Event | None = None) -> Claims:
+    port: Ledger = ledger  # type: ignore[assignment] # nothing but claims is asked of it
+    return Claims(port, clock=Moving(step_s), stopping=stopping or asyncio.Event())
+
+
+async def reply(line: Claims, job_id: str = "job-1") -> ClaimReply | None:
+    async with asyncio.timeout(PATIENCE_S):
+        asked = await line.ask(lambda: claim_request(job_id=job_id))
+    return asked.reply if asked else None
+
+
+async def test_a_reply_comes_back_with_what_was_asked_and_when() -> None:
+    asked = await claims(Script(granted(NOW))).ask(claim_request)
+    assert asked is not None
+    assert (asked.reply, asked.request, asked.at) == (granted(NOW), claim_request(), NOW)
+
+
+async def test_a_crowd_is_waited_out_in_line() -> None:
+    ledger = Script(Crowded(NOW + 0.01), Crowded(NOW + 0.02), granted(NOW + 0.5))
+    assert await reply(claims(ledger)) == granted(NOW + 0.5)
+    assert ledger.asked == ["job-1"] * 3
+
+
+async def test_those_in_line_ask_one_at_a_time_and_in_order() -> None:
+    ledger = Script(Crowded(NOW), granted(NOW + 0.5))
+    line = claims(ledger)
+    await reply(line, "first")
+    ledger.most_at_once = 0
+    async with asyncio.timeout(PATIENCE_S):
+        await asyncio.gather(*(reply(line, f"job-{number}") for number in range(5)))
+    assert ledger.asked[2:] == ["job-0", "job-1", "job-2", "job-3", "job-4"]
+    assert ledger.most_at_once == 1
+
+
+async def test_a_start_that_is_near_ends_the_line() -> None:
+    ledger = Script(Crowded(NOW), granted(NOW))
+    line = claims(ledger)
+    await reply(line)
+    ledger.most_at_once = 0
+    async with asyncio.timeout(PATIENCE_S):
+        await asyncio.gather(*(reply(line) for _ in range(5)))
+    assert ledger.most_at_once == 5
+
+
+async def test_nobody_stands_in_line_for_ever() -> None:
+    # Each reading of the clock is 3 s later than the one before.
+    assert isinstance(await reply(claims(Script(Crowded(NOW)), step_s=3.0)), Crowded)
+
+
+@pytest.mark.parametrize("answer", [Crowded(NOW + 3600), LedgerUnavailable("gone")])
+async def test_who_waits_is_told_when_the_worker_stops(answer: Crowded | LedgerUnavailable) -> None:
+    stopping = asyncio.Event()
+    waiting = asyncio.ensure_future(reply(claims(Script(answer), stopping=stopping)))
+    others = asyncio.ensure_future(reply(claims(Script(answer), stopping=stopping)))
+    await asyncio.sleep(0)
+    stopping.set()
+    async with asyncio.timeout(PATIENCE_S):
+        assert list(await asyncio.gather(waiting, others)) == [None, None]
+
+
+async def test_nothing_is_asked_once_the_worker_stops() -> None:
+    stopping = asyncio.Event()
+    stopping.set()
+    ledger = Script(granted(NOW))
+    assert await reply(claims(ledger, stopping=stopping)) is None
+    assert ledger.asked == []

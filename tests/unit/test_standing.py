@@ -1,0 +1,140 @@
+"""What answers say about a sender: what begins and ends holds, cuts and pauses, and what is news."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import pytest
+
+from otpost_worker.outcome import Accepted, Error, Kind, Outcome, Refused, Unknown
+from otpost_worker.pacing import Cut, Hold, Lane
+from otpost_worker.standing import Change, Heard, News, Signal, Standing, hear, signal_of
+
+NOW: Final = 1_795_464_000.0
+LANE: Final = Lane(
+    "default", "app", "+12015553931", "verification_code", "en_US", 80.0, latest_start=NOW + 295, deadline=NOW + 300
+)
+HOLD: Final = Hold(NOW - 10, NOW - 5)
+HALTED: Final = Standing(sender_hold=HOLD)
+
+
+def heard(signal: Signal, *, begun_at: float = NOW - 0.1, pause_s: float | None = None) -> Heard:
+    return Heard(LANE, signal, begun_at, pause_s)
+
+
+def changes(news: tuple[News, ...]) -> list[tuple[str, str | None]]:
+    return [(one.change.value, one.template) for one in news]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "signal"),
+    [
+        (Accepted("wamid.1"), "accepted"),
+        (Refused(Error(Kind.THROUGHPUT, code=130429)), "throttled"),
+        (Refused(Error(Kind.QUOTA, code=80007)), "quota"),
+        (Refused(Error(Kind.SENDER_HALTED, code=190)), "sender_refused"),
+        (Refused(Error(Kind.TEMPLATE, code=132001)), "template_refused"),
+        (Refused(Error(Kind.RECIPIENT, code=131026)), "answered"),
+        (Refused(Error(Kind.BAD_REQUEST, code=100)), "answered"),
+        (Refused(Error(Kind.PAIR_LIMIT, code=131056)), "answered"),
+        (Refused(Error(Kind.USER_LIMIT, code=131049)), "answered"),
+        # Meta's own code for trouble: somebody is there.
+        (Refused(Error(Kind.UNAVAILABLE, code=131000, http_status=500)), "nothing"),
+        (Refused(Error(Kind.UNAVAILABLE, http_status=503)), "unanswered"),
+        (Refused(Error(Kind.UNAVAILABLE)), "unanswered"),
+        (Refused(Error(Kind.NO_SENDER)), "nothing"),
+        (Unknown(Error(Kind.UNKNOWN)), "unanswered"),
+        # An answer came, though nobody could read it.
+        (Unknown(Error(Kind.UNKNOWN, http_status=200)), "nothing"),
+    ],
+)
+def test_what_an_outcome_says_of_its_sender(outcome: Outcome, signal: str) -> None:
+    assert signal_of(outcome) == signal
+
+
+def test_a_refusal_of_the_sender_halts_it_and_is_news_once() -> None:
+    standing, news = hear(heard(Signal.SENDER_REFUSED), Standing(), now=NOW)
+    assert standing == Standing(sender_hold=Hold(NOW, NOW + 5))
+    assert changes(news) == [("halted", None)]
+    assert hear(heard(Signal.SENDER_REFUSED), standing, now=NOW + 1) == (standing, ())
+
+
+@pytest.mark.parametrize("signal", [Signal.ACCEPTED, Signal.ANSWERED])
+def test_an_answer_to_a_request_that_began_after_the_halt_ends_it(signal: Signal) -> None:
+    standing, news = hear(heard(signal), HALTED, now=NOW)
+    assert standing.sender_hold is None
+    assert changes(news) == [("resumed", None)]
+
+
+@pytest.mark.parametrize("signal", list(Signal))
+def test_what_was_under_way_when_the_halt_began_does_not_end_it(signal: Signal) -> None:
+    standing, _ = hear(heard(signal, begun_at=NOW - 10.1), HALTED, now=NOW)
+    assert standing.sender_hold == HOLD
+
+
+@pytest.mark.parametrize("signal", [Signal.NOTHING, Signal.UNANSWERED, Signal.SENDER_REFUSED])
+def test_these_do_not_end_a_halt(signal: Signal) -> None:
+    assert hear(heard(signal), HALTED, now=NOW)[0].sender_hold == HOLD
+
+
+def test_a_template_that_is_refused_is_held_alone_and_ends_the_senders_halt() -> None:
+    standing, news = hear(heard(Signal.TEMPLATE_REFUSED), HALTED, now=NOW)
+    assert standing == Standing(template_hold=Hold(NOW, NOW + 5))
+    assert changes(news) == [("resumed", None), ("halted", "verification_code")]
+    assert hear(heard(Signal.TEMPLATE_REFUSED), standing, now=NOW + 1) == (standing, ())
+
+
+def test_a_held_template_is_released_by_an_acceptance_alone() -> None:
+    held = Standing(template_hold=HOLD)
+    assert hear(heard(Signal.ANSWERED), held, now=NOW) == (held, ())
+    assert hear(heard(Signal.ACCEPTED, begun_at=NOW - 11), held, now=NOW) == (held, ())
+    standing, news = hear(heard(Signal.ACCEPTED), held, now=NOW)
+    assert (standing, changes(news)) == (Standing(), [("resumed", "verification_code")])
+
+
+def test_20_requests_in_a_row_without_an_answer_halt_the_sender() -> None:
+    standing = Standing()
+    for _ in range(19):
+        standing, nothing = hear(heard(Signal.UNANSWERED), standing, now=NOW)
+        assert (standing.sender_hold, nothing) == (None, ())
+    standing, news = hear(heard(Signal.UNANSWERED), standing, now=NOW)
+    assert standing.sender_hold == Hold(NOW, NOW + 5)
+    assert changes(news) == [("halted", None)]
+
+
+@pytest.mark.parametrize("signal", [Signal.ACCEPTED, Signal.ANSWERED, Signal.THROTTLED, Signal.QUOTA])
+def test_any_answer_in_between_begins_the_count_anew(signal: Signal) -> None:
+    assert hear(heard(signal), Standing(unanswered=19), now=NOW)[0].unanswered == 0
+
+
+def test_too_many_messages_halve_the_rate_and_say_the_new_one() -> None:
+    standing, news = hear(heard(Signal.THROTTLED), Standing(), now=NOW)
+    assert standing.cut == Cut(40.0, NOW)
+    assert [(one.change, one.rate) for one in news] == [(Change.SLOWED, 40.0)]
+    late = heard(Signal.THROTTLED, begun_at=NOW - 1)
+    assert hear(late, standing, now=NOW + 0.5) == (standing, ())
+
+
+def test_a_quota_pauses_as_long_as_the_provider_says() -> None:
+    standing, news = hear(heard(Signal.QUOTA, pause_s=420), Standing(), now=NOW)
+    assert (standing.quota_until, standing.quota_pauses) == (NOW + 420, 1)
+    assert [(one.change, one.until) for one in news] == [(Change.PAUSED, NOW + 420)]
+
+
+@pytest.mark.parametrize(("before", "pause_s"), [(0, 60), (1, 120), (2, 240), (3, 480), (4, 900), (50, 900)])
+def test_a_quota_of_unknown_length_pauses_60_s_doubling_up_to_15_minutes(before: int, pause_s: float) -> None:
+    standing, _ = hear(heard(Signal.QUOTA), Standing(quota_pauses=before), now=NOW)
+    assert standing.quota_until == NOW + pause_s
+
+
+def test_a_second_refusal_within_a_pause_only_lengthens_it_where_the_provider_says_so() -> None:
+    paused = Standing(quota_until=NOW + 60, quota_pauses=1)
+    assert hear(heard(Signal.QUOTA), paused, now=NOW) == (paused, ())
+    longer, news = hear(heard(Signal.QUOTA, pause_s=300), paused, now=NOW)
+    assert (longer, news) == (replace(paused, quota_until=NOW + 300), ())
+    assert hear(heard(Signal.QUOTA, pause_s=5), paused, now=NOW) == (paused, ())
+
+
+def test_an_acceptance_makes_the_next_pause_a_first_one() -> None:
+    assert hear(heard(Signal.ACCEPTED), Standing(quota_pauses=3), now=NOW)[0].quota_pauses == 0
