@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from broker import Vhost
     from worker_process import WorkerProcess
 
-ONE: Final = "+12025550100"
 GOOD_TOKEN: Final = "EAAG-the-new-one"
 
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from broker import Vhost
 
 ONE: Final = "+12025550100"
-GOOD_TOKEN: Final = "EAAG-the-new-one"
 
 
 async def test_four_workers_together_cross_no_limit_and_a_flooded_recipient_delays_nobody(
