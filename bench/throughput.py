@@ -48,6 +48,7 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")
 class Tally:
     """Every result that has come."""
 
+    patience_s: float = PATIENCE_S
     ends: dict[str, OtpResult] = field(default_factory=dict)
     copies: int = 0
     others: int = 0
@@ -71,7 +72,7 @@ class Tally:
 
     async def wait_for(self, count: int) -> None:
         """Wait for so many ends."""
-        async with asyncio.timeout(PATIENCE_S), self.news:
+        async with asyncio.timeout(self.patience_s), self.news:
             await self.news.wait_for(lambda: len(self.ends) >= count)
 
 
