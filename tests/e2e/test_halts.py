@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -125,3 +126,25 @@ async def test_a_template_that_is_refused_holds_back_its_own_jobs_alone(vhost: V
 async def put_templates(session: aiohttp.ClientSession, simulator: Simulator, **lists: object) -> None:
     async with session.put(f"{simulator.url}/_simulator/templates", json=lists) as answer:
         assert answer.status == 200, await answer.text()
+
+
+@pytest.mark.timeout(180)
+async def test_a_provider_that_nobody_reaches_rests_its_sender_until_it_is_back(vhost: Vhost, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    environment = worker_environment(vhost, tmp_path, f"http://127.0.0.1:{port}")
+    async with worker_process(environment) as worker, load_on(vhost) as load, Amqp.connect(vhost.url) as amqp:
+        jobs = [load.job(ttl_s=300) for _ in range(30)]
+        await load.producer.send_many(jobs)
+        await worker.logged("sender.halted")
+        [halt] = [line for line in worker.log if line["event"] == "sender.halted"]
+        assert halt["title"] == "Provider not reachable"
+        attempts = [line for line in worker.log if line["event"] == "attempt.finished"]
+        # All at once: those that were under way when the twentieth came back.
+        assert 20 <= len(attempts) <= 45
+        async with Simulator(SimulatorOptions(port=port, rate=0, pair=False)):
+            await load.all_ended(timeout_s=90)
+            assert [load.statuses()[job.id] for job in jobs] == [["accepted"]] * 30
+            await worker.logged("sender.resumed")
+            await worker.stop()
+        assert await amqp.counts(DEAD) == (0, 0)
