@@ -43,6 +43,10 @@ class ConnectionLost(OtpostError):
     """The channel closed, or did not confirm in time: what was published may or may not be stored."""
 
 
+class NoConfirm(ConnectionLost):
+    """The broker did not answer in time, though the connection stands."""
+
+
 class Unroutable(OtpostError):
     """No queue took the message; it is stored nowhere."""
 
@@ -188,7 +192,7 @@ async def translated(*, right: str = "use") -> AsyncIterator[None]:
     except amqp.DeliveryError as error:
         raise Nacked("a queue refused the message") from error
     except TimeoutError as error:
-        raise ConnectionLost("no confirm in time") from error
+        raise NoConfirm("no confirm in time") from error
     except (amqp.AMQPError, ChannelInvalidStateError, OSError) as error:
         raise _closed(error, right) from error
     except OtpostError:

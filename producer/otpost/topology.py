@@ -22,6 +22,7 @@ DROPPED: Final = "otpost.dropped"
 DEAD: Final = "otpost.dead"
 WEBHOOKS: Final = "otpost.webhooks"
 CHECKS: Final = "otpost.checks"
+LEDGER: Final = "otpost.ledger"
 DEFAULT_SENDER: Final = "default"
 
 HEADER_RUN: Final = "otpost-run"
@@ -179,6 +180,24 @@ def topology(senders: Iterable[str]) -> Topology:
             _due("~webhooks", WEBHOOKS),
         ),
     )
+
+
+_LEDGER_ARGUMENT: Final = "alternate-exchange"
+
+
+def ledger_mark(identity: str | None) -> Exchange:
+    """Describe the exchange that tells which ledger the broker's workers use; nothing is ever bound to it.
+
+    The broker compares one argument of an exchange that anybody may choose: the name of its alternate exchange, which
+    need not exist. So the first worker writes the identity there, and every other one is compared with it. With None,
+    it is what the broker is asked with to have it told.
+    """
+    return Exchange(LEDGER, "fanout", {_LEDGER_ARGUMENT: f"{LEDGER}.{identity}"} if identity else {})
+
+
+def ledger_of_mark(alternate_exchange: str) -> str:
+    """Read a ledger's identity, or the beginning of one, off the argument of ``ledger_mark``."""
+    return alternate_exchange.removeprefix(f"{LEDGER}.")
 
 
 def delay_route(delay_s: float, destination: str) -> tuple[str, str]:

@@ -79,8 +79,9 @@ async def run_worker(
                 serve_health(settings.http_host, settings.http_port, readiness, metrics)
             )
         url, reconnecting = settings.broker_url.get_secret_value(), Reconnecting(random.random)
+        away = OutageLog("broker")
         outbox = await resources.enter_async_context(
-            Outbox(url, name=name, reconnecting=reconnecting, observer=metrics)
+            Outbox(url, name=name, reconnecting=reconnecting, outage=away, observer=metrics)
         )
         broker = wrappers.broker(outbox)
         tasks = await resources.enter_async_context(asyncio.TaskGroup())

@@ -18,16 +18,13 @@ _log = structlog.get_logger("otpost.outages")
 
 
 class OutageLog:
-    """Tells of one outage after the other under the name *event*; used within a running event loop.
+    """Tells of one outage after the other of *what*; used within a running event loop.
 
     *clock* tells seconds and only goes forward.
     """
 
-    def __init__(
-        self, event: str, *, level: int = logging.WARNING, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._event = event
-        self._level = level
+    def __init__(self, what: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._what = what
         self._clock = clock
         self._outage = Outage()
 
@@ -36,13 +33,15 @@ class OutageLog:
         """What is out of order now, and what to do about it; None where nothing is."""
         return self._outage.reason
 
-    def met(self, reason: str, *, part: str = "", aspect: str = "", **fields: object) -> None:
-        """Take note that *part* did not work; *fields* go into the log line, if there is one."""
+    def met(
+        self, event: str, reason: str, *, part: str = "", aspect: str = "", level: int = logging.WARNING, **fields: object
+    ) -> None:
+        """Take note that *part* did not work. If that is worth a line in the log, it is *event* with *fields*."""
         word = self._outage.met(reason, now=self._clock(), part=part, aspect=aspect)
         if word is None:
             return
         lasting = {} if word.is_first else {"for_s": round(word.for_s, 1), "times": word.times}
-        _log.log(self._level, self._event, error=reason, **fields, **lasting)
+        _log.log(level, event, error=reason, **fields, **lasting)
 
     def works(self, part: str = "") -> None:
         """Take note that *part* works."""
@@ -54,5 +53,5 @@ class OutageLog:
         word = self._outage.over(now=self._clock())
         if word is not None:
             _log.info(
-                "outage.over", what=self._event, lasted_s=round(word.for_s, 1), times=word.times, error=word.reason
+                "outage.over", what=self._what, lasted_s=round(word.for_s, 1), times=word.times, error=word.reason
             )

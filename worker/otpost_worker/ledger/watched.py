@@ -25,7 +25,7 @@ class WatchedLedger:
 
     def __init__(self, ledger: WholeLedger, outage: OutageLog | None = None) -> None:
         self._ledger = ledger
-        self._outage = outage or OutageLog("ledger.unavailable")
+        self._outage = outage or OutageLog("ledger")
 
     @property
     def trouble(self) -> str | None:
@@ -85,7 +85,7 @@ class WatchedLedger:
         try:
             answer = await call
         except LedgerUnavailable as error:
-            self._outage.met(str(error))
+            self._outage.met("ledger.unavailable", str(error))
             raise
         self._outage.works()
         return answer

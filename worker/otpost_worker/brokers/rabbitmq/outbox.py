@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Self
 from uuid import uuid4
@@ -11,11 +12,12 @@ import structlog
 
 from otpost import rabbitmq
 from otpost.errors import AccessRefused, BrokerUnreachable
-from otpost.rabbitmq import ConnectionLost, Nacked, Unroutable
+from otpost.rabbitmq import ConnectionLost, Nacked, NoConfirm, Unroutable
 from otpost.result import EVENT_TYPE, RESULT_TYPE
 from otpost.topology import DEAD, HEADER_TRACEPARENT, JOBS, RESULTS, delay_route
 from otpost_worker.brokers.rabbitmq.messages import job_properties, letter_headers
 from otpost_worker.brokers.rabbitmq.reconnecting import CONNECT_TIMEOUT_S
+from otpost_worker.outage_log import OutageLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,17 +37,27 @@ _REPLY_TIMEOUT_S: Final = 2.0
 _RESULT_TRIES: Final = 3
 # A right that is missing is given by hand, which takes a while: the pause is as long as after so many failures.
 _NOT_PERMITTED_ROUNDS: Final = 4
+# The connection's name, for logs, metrics and the broker's own list.
+_RESULTS: Final = "results"
 
 _log = structlog.get_logger("otpost.rabbitmq")
 
 
 class Outbox:
-    """Implements ``ports.Broker``: every call returns once confirmed, over as many connections as it takes."""
+    """Implements ``ports.Broker``: every call returns once confirmed, over as many connections as it takes.
 
-    def __init__(self, url: str, *, name: str, reconnecting: Reconnecting, observer: Observer) -> None:
+    *outage* is told of a broker that is away.
+    """
+
+    def __init__(
+        self, url: str, *, name: str, reconnecting: Reconnecting, outage: OutageLog, observer: Observer
+    ) -> None:
         self._url = url
         self._name = name
         self._reconnecting = reconnecting
+        self._outage = outage
+        self._publishing = OutageLog("publishing")
+        self._refused_results = OutageLog("results")
         self._observer = observer
         self._opening = asyncio.Lock()
         self._opened_before = False
@@ -96,8 +108,10 @@ class Outbox:
                 # Somebody's own queue is full. The stream has the event then, but there is no telling whether.
                 await asyncio.sleep(self._reconnecting.pause_s(tries))
             else:
+                self._refused_results.works(key)
                 return
-        _log.warning("result.refused", event_id=event_id, to_stream_alone=True)
+        reason = f"a queue bound to {RESULTS} refuses results with the key {key}: is it full? The stream has them all"
+        self._refused_results.met("result.refused", reason, part=key, aspect=key, event_id=event_id)
         await self._publish(body, told, exchange="", key=RESULTS)
 
     async def _try_to_reply(self, event: Event, told: spec.Basic.Properties, queue: str) -> None:
@@ -156,7 +170,8 @@ class Outbox:
             try:
                 await self._publish_routed(body, told, exchange=exchange, key=key)
             except Nacked as error:
-                _log.error("publish.refused", exchange=exchange, error=str(error))
+                reason = f"{error}; is it full, or under a policy with max-length? It is published again until it is taken"
+                self._not_published("publish.refused", reason, exchange, level=logging.ERROR)
                 await asyncio.sleep(self._reconnecting.pause_s(failures))
                 failures += 1
             else:
@@ -174,7 +189,8 @@ class Outbox:
             try:
                 await self._publish_once(body, told, exchange=exchange, key=key)
             except Unroutable as error:
-                _log.warning("publish.unroutable", exchange=exchange, error=str(error))
+                reason = f"{error}; 'otpost topology verify' lists what is missing. It is published again until it is taken"
+                self._not_published("publish.unroutable", reason, exchange)
                 await asyncio.sleep(self._reconnecting.pause_s(failures))
                 failures += 1
             else:
@@ -189,15 +205,29 @@ class Outbox:
             publisher = await self._open()
             try:
                 await publisher.publish(body, told, exchange=exchange, key=key, timeout_s=_CONFIRM_TIMEOUT_S)
-            except ConnectionLost as error:
-                _log.warning("publish.unconfirmed", error=str(error), again=True)
+            except NoConfirm:
+                reason = (
+                    f"no confirm within {_CONFIRM_TIMEOUT_S:g} s: does the broker block publishers (memory or disk alarm; "
+                    "'rabbitmqctl status' tells)? It is published again until it is confirmed"
+                )
+                self._not_published("publish.unconfirmed", reason, exchange)
+                await self._give_up(publisher)
+            except ConnectionLost:
+                where = rabbitmq.visible_url(self._url)
+                reason = f"{where}: the connection for results is lost; it is opened again, and nothing of it is lost"
+                self._outage.met("broker.lost", reason, part=_RESULTS)
                 await self._give_up(publisher)
             except AccessRefused as error:
-                _log.error("publish.not_permitted", error=str(error), again=True)
+                self._not_published("publish.not_permitted", str(error), exchange, level=logging.ERROR)
                 await self._give_up(publisher)
                 await asyncio.sleep(self._reconnecting.pause_s(_NOT_PERMITTED_ROUNDS))
             else:
+                self._outage.works(_RESULTS)
+                self._publishing.works(exchange)
                 return
+
+    def _not_published(self, event: str, reason: str, exchange: str, *, level: int = logging.WARNING) -> None:
+        self._publishing.met(event, reason, part=exchange, aspect=event, level=level, exchange=exchange)
 
     async def _open(self) -> rabbitmq.Publisher:
         """Return the open channel, however long it takes to get one."""
@@ -212,16 +242,17 @@ class Outbox:
                 await self._give_up(self._publisher)
                 try:
                     self._connection = await rabbitmq.connect(
-                        self._url, name=f"{self._name} results", timeout_s=CONNECT_TIMEOUT_S
+                        self._url, name=f"{self._name} {_RESULTS}", timeout_s=CONNECT_TIMEOUT_S
                     )
                     self._publisher = await rabbitmq.Publisher.open(self._connection)
                 except (BrokerUnreachable, ConnectionLost) as error:
-                    _log.warning("broker.unreachable", error=str(error))
+                    aspect = "refused" if isinstance(error, BrokerUnreachable) and error.permanent else ""
+                    self._outage.met("broker.unreachable", str(error), part=_RESULTS, aspect=aspect)
                     await asyncio.sleep(self._reconnecting.pause_s(failures))
                     failures += 1
                 else:
                     if self._opened_before:
-                        self._observer.reconnected("results")
+                        self._observer.reconnected(_RESULTS)
                     self._opened_before = True
 
     async def _give_up(self, publisher: rabbitmq.Publisher | None) -> None:
