@@ -5,69 +5,23 @@ from __future__ import annotations
 import asyncio
 import socket
 import sqlite3
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import aiohttp
 import pytest
 
+from health_probe import ALL_WELL, probe
 from otpost import OtpJob, Producer
 from otpost_worker.simulator import Simulator, SimulatorOptions
-from worker_process import WorkerProcess, start_worker, worker_environment, worker_process
+from worker_process import start_worker, worker_environment, worker_process
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from broker import Vhost
     from private_rabbitmq import PrivateRabbitMQ
 
 PATIENCE_S: Final = 60.0
-ALL_WELL: Final = {"running": "ok", "broker": "ok", "consumers": "ok", "publishing": "ok", "ledger": "ok"}
-
-
-class Probe:
-    """Asks one worker."""
-
-    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
-        self._url = url
-        self._session = session
-
-    async def get(self, path: str, **options: Any) -> tuple[int, str, Mapping[str, str]]:  # noqa: ANN401 - aiohttp's
-        async with self._session.get(self._url + path, **options) as answer:
-            return answer.status, await answer.text(), answer.headers
-
-    async def readiness(self) -> tuple[int, dict[str, Any]]:
-        async with self._session.get(f"{self._url}/readyz") as answer:
-            return answer.status, await answer.json()
-
-    async def until(self, is_so: Callable[[int, dict[str, str]], bool]) -> dict[str, str]:
-        """Ask again until readiness is as it should be, and return its checks."""
-        status, body = 0, dict[str, Any]()
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                while True:
-                    status, body = await self.readiness()
-                    if is_so(status, body["checks"]):
-                        return dict(body["checks"])
-                    await asyncio.sleep(0.05)
-        except TimeoutError:
-            raise AssertionError(f"readiness stays at {status} {body}") from None
-
-    async def counter(self, name: str) -> float:
-        """Sum one metric over its labels."""
-        page = (await self.get("/metrics"))[1]
-        lines = [line for line in page.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
-        assert lines, f"no metric {name}"
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
-
-
-@asynccontextmanager
-async def probe(worker: WorkerProcess) -> AsyncIterator[Probe]:
-    await worker.logged("health.listening")
-    (told,) = [entry for entry in worker.log if entry["event"] == "health.listening"]
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
-        yield Probe(f"http://{told['host']}:{told['port']}", session)
 
 
 @pytest.fixture
@@ -90,14 +44,16 @@ def ready(status: int, checks: dict[str, str]) -> bool:
 async def test_a_worker_without_its_broker_is_alive_but_not_ready(
     vhost: Vhost, simulator: Simulator, tmp_path: Path
 ) -> None:
-    nowhere = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
+    port = free_port()
+    nowhere = f"amqp://guest:guest@127.0.0.1:{port}/"
     environment = worker_environment(vhost, tmp_path, simulator.url, broker_url=nowhere, http_port=0)
     async with worker_process(environment, consuming=False) as worker, probe(worker) as health:
         assert (await health.get("/healthz"))[:2] == (200, "ok\n")
-        checks = await health.until(lambda _, checks: "broker" in checks)
+        checks = await health.until(lambda _, checks: "refused" in checks.get("broker", ""))
         assert checks == {
             "running": "ok",
-            "broker": "there is no connection to the broker",
+            "broker": f"amqp://guest@127.0.0.1:{port}/: Connection refused; does RabbitMQ run there? If not: check "
+            "OTPOST_BROKER_URL",
             "consumers": "no queue is consumed",
             "publishing": "ok",
             "ledger": "ok",

@@ -35,9 +35,9 @@ def test_what_is_no_date_says_nothing(date: str | None) -> None:
 
 
 def test_an_offset_is_said_once_and_again_only_when_it_changes() -> None:
-    watch = ClockWatch()
+    watch = ClockWatch("the provider")
     offsets = [0.0, 29.0, 31.0, 40.0, 55.0, 70.0, 70.0, -40.0, -20.0, 0.0, 35.0]
-    said = [(offset, message) for offset in offsets if (message := watch.news(offset, other="the provider"))]
+    said = [(offset, message) for offset in offsets if (message := watch.news(offset))]
     assert [offset for offset, _ in said] == [31.0, 70.0, -40.0, -20.0, 35.0]
     assert [message.partition(",")[0] for _, message in said] == [
         "the clock of this machine is 31 s ahead of that of the provider",
@@ -46,3 +46,22 @@ def test_an_offset_is_said_once_and_again_only_when_it_changes() -> None:
         "the clock of this machine agrees with that of the provider again",
         "the clock of this machine is 35 s ahead of that of the provider",
     ]
+
+
+def seen(watch: ClockWatch) -> tuple[float | None, str | None]:
+    return watch.offset_s, watch.trouble
+
+
+def test_what_is_wrong_is_told_for_as_long_as_it_is() -> None:
+    watch = ClockWatch("the provider")
+    assert seen(watch) == (None, None)
+    for _ in range(2):
+        watch.news(95.0)
+        offset_s, trouble = seen(watch)
+        assert offset_s == 95.0
+        assert trouble == (
+            "the clock of this machine is 95 s ahead of that of the provider, so codes expire too early; set the one "
+            "that is wrong (timedatectl and chronyc tell which)"
+        )
+    watch.news(-3.0)
+    assert seen(watch) == (-3.0, None)

@@ -35,9 +35,7 @@ def test_the_end_tells_how_long_it_lasted_and_how_often_it_was_met() -> None:
     outage = Outage()
     met(outage, 10.0, 11.0, 12.0)
     assert outage.works(now=14.5)
-    assert outage.reason == "refused"
     assert outage.over(now=16.5) == Word("refused", 3, 4.5)
-    assert outage.reason is None
     assert outage.over(now=20.0) is None
     assert not outage.works(now=20.0)
 
@@ -87,3 +85,15 @@ def test_what_always_worked_is_never_over() -> None:
     assert not outage.works(now=0.0)
     assert outage.over(now=9.0) is None
     assert outage.reason is None
+
+
+def test_the_reason_is_told_from_its_beginning_to_its_end() -> None:
+    outage, reasons = Outage(), []
+    outage.met("refused", now=0.0)
+    reasons.append(outage.reason)
+    outage.met("no answer", now=1.0)
+    outage.works(now=2.0)
+    reasons.append(outage.reason)
+    outage.over(now=4.0)
+    reasons.append(outage.reason)
+    assert reasons == ["refused", "no answer", None]

@@ -25,9 +25,11 @@ from otpost_worker.health import Readiness, serve_health
 from otpost_worker.keyfile import keys_in_force
 from otpost_worker.keyring import Keyring
 from otpost_worker.ledger.sqlite import SqliteLedger
+from otpost_worker.ledger.watched import WatchedLedger
 from otpost_worker.metrics import Metrics
+from otpost_worker.outage_log import OutageLog
 from otpost_worker.ports import LedgerUnavailable
-from otpost_worker.providers.cloud_api import CloudApi, CloudApiAccount
+from otpost_worker.providers.cloud_api import PROVIDER, CloudApi, CloudApiAccount
 from otpost_worker.providers.http import open_session
 from otpost_worker.senders import SenderWatch
 from otpost_worker.worker import InFlight, job_key
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from otpost_worker.health import Check
-    from otpost_worker.ports import Clock, Ledger
+    from otpost_worker.ports import Clock
     from otpost_worker.settings import SenderSettings, Settings
     from otpost_worker.wrapping import Wrappers
 
@@ -57,15 +59,16 @@ async def run_worker(
     *wrappers* are put around the ports. Returns whether every job in hand came to its end or was handed back.
 
     :raises LedgerUnavailable: the ledger cannot be opened. :raises BrokerUnreachable: the broker refuses us.
-    :raises TopologyDiffers: what is declared there is not what is needed. :raises PortTaken: the health server's.
-    :raises KeyUnavailable: there is no key to seal with, or its file cannot be used.
+    :raises TopologyDiffers: what is declared there is not what is needed. :raises LedgerDiffers: its workers use
+    another ledger. :raises PortTaken: the health server's. :raises KeyUnavailable: there is no key to seal with, or
+    its file cannot be used.
     """
     name, clock = f"otpost worker {secrets.token_hex(3)}", wrappers.clock(time.time)
     async with AsyncExitStack() as resources:
-        ledger = await resources.enter_async_context(
+        kept = await resources.enter_async_context(
             SqliteLedger(Path(settings.ledger_url.removeprefix(_SQLITE)), clock=clock)
         )
-        codes = _codes(settings)
+        ledger, codes = WatchedLedger(kept), _codes(settings)
         session = await resources.enter_async_context(
             open_session(
                 connections=settings.concurrency * len(settings.senders),
@@ -78,16 +81,15 @@ async def run_worker(
             await resources.enter_async_context(
                 serve_health(settings.http_host, settings.http_port, readiness, metrics)
             )
-        url, reconnecting = settings.broker_url.get_secret_value(), Reconnecting(random.random)
-        away = OutageLog("broker")
-        outbox = await resources.enter_async_context(
-            Outbox(url, name=name, reconnecting=reconnecting, outage=away, observer=metrics)
-        )
+        url, away = settings.broker_url.get_secret_value(), OutageLog("broker")
+        reconnecting = Reconnecting(random.random, away, metrics)
+        outbox = await resources.enter_async_context(Outbox(url, name=name, reconnecting=reconnecting))
         broker = wrappers.broker(outbox)
         tasks = await resources.enter_async_context(asyncio.TaskGroup())
         in_flight = InFlight(tasks)
         metrics.watch_in_flight(lambda: len(in_flight))
-        watch = ClockWatch()
+        watch = ClockWatch(PROVIDER)
+        metrics.watch_clock("provider", lambda: watch.offset_s)
         senders = {
             key: _sender(key, one, session, watch, settings, clock=clock, wrappers=wrappers)
             for key, one in settings.senders.items()
@@ -112,19 +114,20 @@ async def run_worker(
             name=name,
             topology=topology(settings.senders),
             mode=settings.topology,
+            ledger=ledger.identity,
             subscriptions=(
                 *(_jobs(sender, way, in_flight, settings.concurrency, wrappers) for sender, way in ours.items()),
                 _dropped(dropped, in_flight, wrappers),
             ),
             reconnecting=reconnecting,
-            observer=metrics,
             idle=lambda: len(in_flight) == 0,
         )
-        readiness.checks.update(_checks(stopping, intake, outbox, ledger))
+        readiness.checks.update(_checks(stopping, intake, outbox, ledger, away))
         readiness.notices["senders"] = lambda: sender_watch.notices
+        readiness.notices["clock"] = lambda: watch.trouble
         drained = asyncio.Event()
         consuming = tasks.create_task(_consume(intake, stopping=stopping, drained=drained))
-        keeping = [tasks.create_task(work) for work in (ledger.keep_small(), sender_watch.run())]
+        keeping = [tasks.create_task(work) for work in (kept.keep_small(), sender_watch.run())]
         await stopping.wait()
         if not consuming.done():  # what kept it from working at all is told by whoever started it
             _log.info("stopping", in_hand=len(in_flight))
@@ -146,17 +149,22 @@ def _codes(settings: Settings) -> Keyring:
     return Keyring(keys_in_force(given.get_secret_value() if given else None, settings.ledger_url))
 
 
-def _checks(stopping: asyncio.Event, intake: Intake, outbox: Outbox, ledger: Ledger) -> dict[str, Check]:
+def _checks(
+    stopping: asyncio.Event, intake: Intake, outbox: Outbox, ledger: WatchedLedger, away: OutageLog
+) -> dict[str, Check]:
     """What has to hold before this process can be given work; each tells what is wrong."""
 
     async def running() -> str | None:
         return "the worker is stopping" if stopping.is_set() else None
 
     async def connected() -> str | None:
-        return None if intake.connected.is_set() else "there is no connection to the broker"
+        return None if intake.connected.is_set() else away.trouble or "there is no connection to the broker yet"
 
     async def consuming() -> str | None:
-        return None if intake.ready.is_set() else "no queue is consumed"
+        if intake.ready.is_set():
+            return None
+        why = away.trouble if intake.connected.is_set() else None
+        return "no queue is consumed" + (f": {why}" if why else "")
 
     async def publishing() -> str | None:
         waited_s = outbox.unconfirmed_for_s
@@ -172,7 +180,8 @@ def _checks(stopping: asyncio.Event, intake: Intake, outbox: Outbox, ledger: Led
             await ledger.check()
         except LedgerUnavailable as error:
             return str(error)
-        return None
+        # It may let itself be read, but not be written.
+        return ledger.trouble
 
     return {
         "running": running,

@@ -11,8 +11,6 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 from otpost_worker.ports import Claimed, ClaimReply, ClaimRequest, Crowded, LedgerUnavailable
 
 if TYPE_CHECKING:
@@ -25,8 +23,6 @@ LEDGER_PAUSE_S: Final = 1.0
 MAX_IN_LINE_S: Final = 10.0
 # A start this near says that the sender is no longer at its limit.
 _NEAR_S: Final = 0.1
-
-_log = structlog.get_logger("otpost.deliver")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +89,9 @@ class Claims:
             made, at = request(), self._clock()
             try:
                 return Asked(await self._ledger.claim(made), made, at)
-            except LedgerUnavailable as error:
-                _log.warning("ledger.unavailable", doing="claim", error=str(error))
-            await self.wait_until(self._clock() + LEDGER_PAUSE_S)
+            except LedgerUnavailable:
+                # The ledger itself tells of it, once for all jobs.
+                await self.wait_until(self._clock() + LEDGER_PAUSE_S)
         return None
 
     async def wait_until(self, moment: float) -> None:

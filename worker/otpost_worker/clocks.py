@@ -30,21 +30,43 @@ def clock_offset_s(date: str | None, *, sent_at: float, received_at: float) -> f
 
 
 class ClockWatch:
-    """Remembers what was said of an offset, so that it is said once, and again only when it has changed."""
+    """Compares our clock with one other, and remembers what was said of it.
 
-    def __init__(self) -> None:
+    It is said once, and again only when it has changed. *other* names whose clock that is.
+    """
+
+    def __init__(self, other: str) -> None:
+        self._other = other
         self._told_s = 0.0
+        self._offset_s: float | None = None
 
-    def news(self, offset_s: float, *, other: str) -> str | None:
-        """Say in words what is new about our offset against the clock of *other*; None where nothing is."""
+    @property
+    def offset_s(self) -> float | None:
+        """How many seconds our clock is ahead of the other, as compared last; None where it never was."""
+        return self._offset_s
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with one of the clocks; None where they agree, or were never compared."""
+        offset_s = self._offset_s
+        return None if offset_s is None or abs(offset_s) <= TOLERATED_S else describe_offset(offset_s, self._other)
+
+    def news(self, offset_s: float) -> str | None:
+        """Take note of an offset; returns in words what is new about it, None where nothing is."""
+        self._offset_s = offset_s
         off_s = offset_s if abs(offset_s) > TOLERATED_S else 0.0
         if abs(off_s - self._told_s) <= TOLERATED_S:
             return None
         self._told_s = off_s
         if not off_s:
-            return f"the clock of this machine agrees with that of {other} again"
-        where, when = ("ahead of", "early") if off_s > 0 else ("behind", "late")
-        return (
-            f"the clock of this machine is {abs(off_s):.0f} s {where} that of {other}, so codes expire too {when}; "
-            "set the one that is wrong (timedatectl and chronyc tell which)"
-        )
+            return f"the clock of this machine agrees with that of {self._other} again"
+        return describe_offset(off_s, self._other)
+
+
+def describe_offset(offset_s: float, other: str) -> str:
+    """Say how far our clock is off that of *other*, what comes of it, and what to do."""
+    where, when = ("ahead of", "early") if offset_s > 0 else ("behind", "late")
+    return (
+        f"the clock of this machine is {abs(offset_s):.0f} s {where} that of {other}, so codes expire too {when}; "
+        "set the one that is wrong (timedatectl and chronyc tell which)"
+    )

@@ -279,9 +279,8 @@ class Deliverer:
             return await self._insist(lambda: self._note(ticket, entry))
         try:
             return await self._note(ticket, entry)
-        except LedgerUnavailable as error:
+        except LedgerUnavailable:
             # Whoever waits for the end of the job shall not wait for the ledger too.
-            _log.warning("ledger.unavailable", doing="record an end", job_id=ticket.job_id, error=str(error))
             self._background(self._insist_quietly(lambda: self._note(ticket, entry)))
             return Noted(Recorded(envelope, entry.step))
 
@@ -354,21 +353,19 @@ class Deliverer:
     async def _note_buried(self, job_id: str, run: int) -> None:
         try:
             await self._ledger.note_buried(job_id, run)
-        except LedgerUnavailable as error:
+        except LedgerUnavailable:
             # Without the note a later copy of the job would write its dead letter again, and the ledger keep its body.
-            _log.warning("ledger.unavailable", doing="note a dead letter", job_id=job_id, error=str(error))
             self._background(self._insist_quietly(lambda: self._ledger.note_buried(job_id, run)))
 
     # The ledger's bad days
 
     async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Repeat *call* until the ledger answers."""
+        """Repeat *call* until the ledger answers; that it does not is told by the ledger, once for all jobs."""
         while True:
             try:
                 return await call()
-            except LedgerUnavailable as error:
-                _log.warning("ledger.unavailable", doing="record", error=str(error))
-            await asyncio.sleep(LEDGER_PAUSE_S)
+            except LedgerUnavailable:
+                await asyncio.sleep(LEDGER_PAUSE_S)
 
     async def _insist_quietly(self, call: Callable[[], Awaitable[object]]) -> None:
         await self._insist(call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from typing import TYPE_CHECKING, Final
 
@@ -80,6 +81,10 @@ class Metrics:
         )  # fmt: skip
         self._in_flight = Gauge("otpost_inflight", "Jobs in hand now.", registry=self.registry)
         self._ready = Gauge("otpost_ready", "Whether /readyz says yes: 1 or 0.", registry=self.registry)
+        self._clock = Gauge(
+            "otpost_clock_offset_seconds", "How far our clock is ahead of another one; NaN: not compared yet.",
+            ["clock"], registry=self.registry,
+        )  # fmt: skip
         self._held = self._gauge("sender_held", "Whether the sender is halted, or one of its templates held.", "what")
         self._rate = self._gauge("sender_rate", "Messages a second that the sender may send now.")
         for sender in self._senders:
@@ -109,6 +114,15 @@ class Metrics:
     def watch_in_flight(self, count: Callable[[], int]) -> None:
         """Read the number of jobs in hand from *count* at each scrape."""
         self._in_flight.set_function(count)
+
+    def watch_clock(self, other: str, offset_s: Callable[[], float | None]) -> None:
+        """Read at each scrape how many seconds our clock is ahead of the *other*; None where that is not known."""
+
+        def offset() -> float:
+            told = offset_s()
+            return math.nan if told is None else told
+
+        self._clock.labels(other).set_function(offset)
 
     def set_ready(self, *, ready: bool) -> None:
         """Note what readiness said last."""

@@ -34,7 +34,14 @@ class OutageLog:
         return self._outage.reason
 
     def met(
-        self, event: str, reason: str, *, part: str = "", aspect: str = "", level: int = logging.WARNING, **fields: object
+        self,
+        event: str,
+        reason: str,
+        *,
+        part: str = "",
+        aspect: str = "",
+        level: int = logging.WARNING,
+        **fields: object,
     ) -> None:
         """Take note that *part* did not work. If that is worth a line in the log, it is *event* with *fields*."""
         word = self._outage.met(reason, now=self._clock(), part=part, aspect=aspect)

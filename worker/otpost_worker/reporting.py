@@ -23,7 +23,7 @@ class Reporter:
     def __init__(self, sender: str, observer: Observer) -> None:
         self._sender = sender
         self._observer = observer
-        self._clock_watch = ClockWatch()
+        self._clock_watch = ClockWatch("whoever made the job (created_at)")
 
     def request_begun(self, parcel: Parcel, ticket: Ticket, now: float) -> None:
         """A request leaves at *now*."""
@@ -41,7 +41,7 @@ class Reporter:
 
         Jobs of other producers, whose clocks agree with ours, take nothing of that back.
         """
-        if message := self._clock_watch.news(offset_s, other="whoever made the job (created_at)"):
+        if message := self._clock_watch.news(offset_s):
             _log.warning("clock.compared", sender=self._sender, job_id=job_id, message=message)
 
     def request_ended(self, ticket: Ticket, outcome: Outcome, decision: Decision, *, duration_s: float) -> None:

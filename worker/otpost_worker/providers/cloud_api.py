@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from otpost_worker.ports import Clock, Message
 
 NAME: Final = "cloud_api"
+# Whose clock the Date header tells.
+PROVIDER: Final = "the provider"
 _MAX_TEXT: Final = 300
 _MAX_WAIT_S: Final = 24 * 3600.0
 _TRACE_HEADERS: Final = ("x-fb-trace-id", "x-fb-request-id", "x-fb-debug")
@@ -224,7 +226,7 @@ class CloudApi:
     ) -> None:
         self._session = session
         self._clock = clock
-        self._clock_watch = clock_watch or ClockWatch()
+        self._clock_watch = clock_watch or ClockWatch(PROVIDER)
         self._token_source = account.token_source
         self._token_file = account.token_file
         self._url = URL(f"{account.api_base.rstrip('/')}/{account.api_version}/{account.phone_number_id}/messages")
@@ -266,5 +268,5 @@ class CloudApi:
 
     def _compare_clocks(self, date: str | None, sent_at: float) -> None:
         offset_s = clock_offset_s(date, sent_at=sent_at, received_at=self._clock())
-        if offset_s is not None and (message := self._clock_watch.news(offset_s, other="the provider")):
+        if offset_s is not None and (message := self._clock_watch.news(offset_s)):
             _log.warning("clock.compared", message=message)

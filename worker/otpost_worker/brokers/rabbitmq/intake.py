@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from otpost.topology import Topology
     from otpost_worker.brokers.rabbitmq.reconnecting import Reconnecting
-    from otpost_worker.outage_log import OutageLog
-    from otpost_worker.ports import Observer
 
 _STARVED_CHECKS: Final = 2
 _LAST_ACKNOWLEDGEMENTS_S: Final = 0.5
@@ -83,9 +81,8 @@ class Subscription:
 class Intake:
     """Keeps consuming: opens the connection again when it is lost, and notices consumers that died in silence.
 
-    *ledger* is the identity of the ledger in use, which has to be that of the broker's other workers. *outage* is
-    told of a broker that is away. *idle* tells whether no job is in hand; every *check_every_s* seconds the broker is
-    asked for its side.
+    *ledger* is the identity of the ledger in use, which has to be that of the broker's other workers. *idle* tells
+    whether no job is in hand; every *check_every_s* seconds the broker is asked for its side.
     """
 
     def __init__(
@@ -98,8 +95,6 @@ class Intake:
         ledger: str,
         subscriptions: tuple[Subscription, ...],
         reconnecting: Reconnecting,
-        outage: OutageLog,
-        observer: Observer,
         idle: Callable[[], bool],
         check_every_s: float = 15.0,
     ) -> None:
@@ -110,8 +105,8 @@ class Intake:
         self._ledger = ledger
         self._subscriptions = subscriptions
         self._reconnecting = reconnecting
-        self._outage = outage
-        self._observer = observer
+        self._outage = reconnecting.outage
+        self._observer = reconnecting.observer
         self._idle = idle
         self._check_every_s = check_every_s
         self._was_ready = False
@@ -201,7 +196,7 @@ class Intake:
         lost = [consumer.died() for consumer in consumers]
         await _first(stopping.wait(), self._watch(connection, consumers), *lost)
         if not stopping.is_set():
-            raise ConnectionLost(_how_lost(connection, consumers))
+            raise ConnectionLost(_how_lost(consumers))
         for consumer in consumers:
             await consumer.cancel()
         self.quiet.set()
@@ -281,11 +276,11 @@ class Intake:
                 raise ConnectionLost(f"the broker delivers nothing, though jobs wait in {', '.join(waiting)}")
 
 
-def _how_lost(connection: AbstractConnection, consumers: list[rabbitmq.Consumer]) -> str:
-    if connection.is_closed:
-        return "the connection for jobs is lost"
+def _how_lost(consumers: list[rabbitmq.Consumer]) -> str:
     ended = [consumer.queue for consumer in consumers if consumer.is_dead]
-    return f"the broker has ended our consumer of {', '.join(ended)}; was its queue deleted?"
+    if len(ended) == len(consumers):
+        return "the connection for jobs is lost"
+    return f"the broker has ended our consumer of {', '.join(ended)} (was its queue deleted?)"
 
 
 async def _first(*waits: Awaitable[object]) -> None:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from otpost.event import SenderEvent
     from otpost_worker.brokers.rabbitmq.reconnecting import Reconnecting
     from otpost_worker.envelope import Envelope, Event, Letter
-    from otpost_worker.ports import Observer
 
 # A broker that has not confirmed by then is stuck or gone: the connection is given up and the message published anew.
 _CONFIRM_TIMEOUT_S: Final = 15.0
@@ -37,6 +36,8 @@ _REPLY_TIMEOUT_S: Final = 2.0
 _RESULT_TRIES: Final = 3
 # A right that is missing is given by hand, which takes a while: the pause is as long as after so many failures.
 _NOT_PERMITTED_ROUNDS: Final = 4
+# About two seconds.
+_LEADERLESS_ROUNDS: Final = 3
 # The connection's name, for logs, metrics and the broker's own list.
 _RESULTS: Final = "results"
 
@@ -44,21 +45,16 @@ _log = structlog.get_logger("otpost.rabbitmq")
 
 
 class Outbox:
-    """Implements ``ports.Broker``: every call returns once confirmed, over as many connections as it takes.
+    """Implements ``ports.Broker``: every call returns once confirmed, over as many connections as it takes."""
 
-    *outage* is told of a broker that is away.
-    """
-
-    def __init__(
-        self, url: str, *, name: str, reconnecting: Reconnecting, outage: OutageLog, observer: Observer
-    ) -> None:
+    def __init__(self, url: str, *, name: str, reconnecting: Reconnecting) -> None:
         self._url = url
         self._name = name
         self._reconnecting = reconnecting
-        self._outage = outage
+        self._outage = reconnecting.outage
         self._publishing = OutageLog("publishing")
         self._refused_results = OutageLog("results")
-        self._observer = observer
+        self._observer = reconnecting.observer
         self._opening = asyncio.Lock()
         self._opened_before = False
         self._connection: AbstractConnection | None = None
@@ -170,7 +166,9 @@ class Outbox:
             try:
                 await self._publish_routed(body, told, exchange=exchange, key=key)
             except Nacked as error:
-                reason = f"{error}; is it full, or under a policy with max-length? It is published again until it is taken"
+                reason = (
+                    f"{error}; is it full, or under a policy with max-length? It is published again until it is taken"
+                )
                 self._not_published("publish.refused", reason, exchange, level=logging.ERROR)
                 await asyncio.sleep(self._reconnecting.pause_s(failures))
                 failures += 1
@@ -180,7 +178,7 @@ class Outbox:
     async def _publish_routed(self, body: bytes, told: spec.Basic.Properties, *, exchange: str, key: str) -> None:
         """Publish until there is a queue to take it.
 
-        For a moment after a broker's start a queue that has no leader yet is no queue.
+        For a moment after a broker's start a queue that has no leader yet is no queue; that is not worth a word.
 
         :raises Nacked: a queue refused it.
         """
@@ -189,8 +187,11 @@ class Outbox:
             try:
                 await self._publish_once(body, told, exchange=exchange, key=key)
             except Unroutable as error:
-                reason = f"{error}; 'otpost topology verify' lists what is missing. It is published again until it is taken"
-                self._not_published("publish.unroutable", reason, exchange)
+                if failures >= _LEADERLESS_ROUNDS:
+                    reason = (
+                        f"{error}; 'otpost topology verify' lists what is missing. It is published again until taken"
+                    )
+                    self._not_published("publish.unroutable", reason, exchange)
                 await asyncio.sleep(self._reconnecting.pause_s(failures))
                 failures += 1
             else:
@@ -207,8 +208,8 @@ class Outbox:
                 await publisher.publish(body, told, exchange=exchange, key=key, timeout_s=_CONFIRM_TIMEOUT_S)
             except NoConfirm:
                 reason = (
-                    f"no confirm within {_CONFIRM_TIMEOUT_S:g} s: does the broker block publishers (memory or disk alarm; "
-                    "'rabbitmqctl status' tells)? It is published again until it is confirmed"
+                    f"no confirm within {_CONFIRM_TIMEOUT_S:g} s: does the broker block publishers (memory or disk "
+                    "alarm; 'rabbitmqctl status' tells)? It is published again until it is confirmed"
                 )
                 self._not_published("publish.unconfirmed", reason, exchange)
                 await self._give_up(publisher)

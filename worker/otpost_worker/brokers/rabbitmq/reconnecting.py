@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from otpost_worker.outage_log import OutageLog
+    from otpost_worker.ports import Observer
+
 CONNECT_TIMEOUT_S: Final = 10.0
 _FIRST_PAUSE_S: Final = 0.25
 _MAX_PAUSE_S: Final = 10.0
@@ -15,9 +18,14 @@ _MAX_PAUSE_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Reconnecting:
-    """How to come back: *random* (0 to 1) keeps workers that lost the same broker from coming back at once."""
+    """How to come back: *random* (0 to 1) keeps workers that lost the same broker from coming back at once.
+
+    *outage* is told while a connection is away, *observer* when it is back.
+    """
 
     random: Callable[[], float]
+    outage: OutageLog
+    observer: Observer
 
     def pause_s(self, failures: int) -> float:
         """Seconds to wait after that many failures in a row: doubling, half of it by chance."""
