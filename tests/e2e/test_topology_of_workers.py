@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from typing import TYPE_CHECKING, Final
 
 from command import otpost
@@ -124,3 +126,90 @@ async def test_a_worker_that_comes_back_to_something_different_says_so_and_goes_
             await worker.logged("consuming", nth=2)
             await one_more_job(load)
             await worker.stop()
+
+
+# -- the ledger that all workers share -----------------------------------------------------------------
+
+
+async def first_worker(vhost: Vhost, folder: Path, **settings: str) -> str:
+    """Let a worker start and stop, and return the identity of its ledger."""
+    environment = worker_environment(vhost, folder, "http://127.0.0.1:1", **settings)
+    async with worker_process(environment) as worker:
+        await worker.stop()
+    return identity_of(folder)
+
+
+def identity_of(folder: Path) -> str:
+    with contextlib.closing(sqlite3.connect(folder / "ledger.db")) as db:
+        [identity] = db.execute("SELECT value FROM meta WHERE name = 'identity'").fetchone()
+        return str(identity)
+
+
+async def test_no_worker_starts_with_another_ledger_than_the_others_have(vhost: Vhost, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    theirs = await first_worker(vhost, folders[0])
+    where = "http://127.0.0.1:1"
+    told = await asyncio.gather(
+        complaint_of_worker(worker_environment(vhost, folders[1], where)),
+        complaint_of_worker(worker_environment(vhost, folders[1], where, topology="verify")),
+    )
+    ours = identity_of(folders[1])
+    expected = (
+        f"the workers of this broker share the ledger {theirs}, and OTPOST_LEDGER_URL names another one, {ours}: "
+        "workers with different ledgers may send the same code twice. Let OTPOST_LEDGER_URL name the ledger that the "
+        "others use; if that one is gone for good, stop all workers and run 'otpost topology declare --new-ledger'"
+    )
+    assert [*told] == [expected, expected]
+    # The remedy: the ledger that the others use, or, for good, another one.
+    assert await first_worker(vhost, folders[0]) == theirs
+    done = await otpost(
+        *("topology", "declare", "--sender", "default", "--new-ledger", "--yes"),
+        environment={"OTPOST_BROKER_URL": vhost.url},
+    )
+    assert done.status == 0, done.err
+    assert await first_worker(vhost, folders[1], topology="verify") == ours
+    assert f"share the ledger {ours}" in await complaint_of_worker(worker_environment(vhost, folders[0], where))
+
+
+async def test_a_passive_worker_only_warns_of_another_ledger(vhost: Vhost, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    theirs = await first_worker(vhost, folders[0])
+    environment = worker_environment(vhost, folders[1], "http://127.0.0.1:1", topology="passive")
+    async with worker_process(environment) as worker:
+        [said] = worker.warnings()
+        assert (said["level"], said["event"]) == ("warning", "ledger.differs")
+        assert said["error"].startswith(f"the workers of this broker share the ledger {theirs}, and ")
+        await worker.stop()
+
+
+async def test_a_worker_whose_broker_has_another_ledger_meanwhile_stops_consuming_until_that_is_mended(
+    vhost: Vhost, tmp_path: Path
+) -> None:
+    async with Simulator(SimulatorOptions(rate=0, pair=False)) as simulator:
+        environment = worker_environment(vhost, tmp_path, simulator.url)
+        async with worker_process(environment) as worker, load_on(vhost) as load:
+            await one_more_job(load)
+            put_mark(vhost, "somebody-elses")
+            await asyncio.to_thread(vhost.delete_queue, JOB_QUEUE)
+            await worker.logged("ledger.differs")
+            said = next(entry for entry in worker.log if entry["event"] == "ledger.differs")
+            assert said["level"] == "error"
+            assert said["error"].startswith("the workers of this broker share the ledger somebody-elses, and ")
+            put_mark(vhost, identity_of(tmp_path))
+            await worker.logged("consuming", nth=2)
+            await one_more_job(load)
+            await worker.logged("outage.over")
+            assert [entry["event"] for entry in worker.warnings()] == ["broker.lost", "ledger.differs"]
+            await worker.stop()
+
+
+def put_mark(vhost: Vhost, identity: str) -> None:
+    """Have the broker believe that its workers share that ledger."""
+    where = f"/exchanges/{vhost.name}/otpost.ledger"
+    vhost.api.request("DELETE", where)
+    described = {"type": "fanout", "durable": True, "arguments": {"alternate-exchange": f"otpost.ledger.{identity}"}}
+    vhost.api.request("PUT", where, described)

@@ -111,6 +111,14 @@ async def test_a_passive_worker_needs_no_right_to_configure(vhost: Vhost, urls: 
         async with worker_process(environment) as worker, Producer(urls["producer"]) as producer:
             end = await producer.request(OtpJob(to=ON_THE_SECOND_TRY, code=CODE), timeout_s=PATIENCE_S)
             assert (end.status, end.attempt) == ("accepted", 2)
+            assert worker.warnings() == []
+            await worker.stop()
+        # Where another worker has told its ledger, this one may not compare; that is worth a warning, and no more.
+        vhost.api.request("PUT", f"/exchanges/{vhost.name}/otpost.ledger", {"type": "fanout", "durable": True})
+        async with worker_process(environment) as worker:
+            [said] = worker.warnings()
+            assert said["event"] == "ledger.not_compared"
+            assert said["error"].endswith("; give the user the rights to configure, write and read 'otpost.ledger'")
             await worker.stop()
 
 

@@ -52,6 +52,13 @@ def broker_url(settings: Settings) -> str:
     return settings.broker_url.get_secret_value()
 
 
+def confirm(question: str) -> None:
+    """Ask before something is done that cannot be undone."""
+    if not sys.stdin.isatty():
+        raise click.UsageError("this needs --yes where nobody can be asked")
+    click.confirm(question, abort=True)
+
+
 def run_async(main: Coroutine[Any, Any, T]) -> T:
     """Run *main* to its end, on uvloop where that is installed."""
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from otpost.job import MAX_LIFETIME_S
 from otpost_worker.cli.completing import reasons, sender_names
 from otpost_worker.cli.context import (
     broker_url,
+    confirm,
     err,
     json_option,
     load_settings,
@@ -160,7 +160,7 @@ def replay(
     A letter is removed only when its job is confirmed.
     """
     if not job_ids and not yes:
-        _confirm("Replay every dead letter that fits?")
+        confirm("Replay every dead letter that fits?")
     selection = _selection(job_ids, reason, sender, older_than)
     return run_async(_replay(broker_url(load_settings().settings), selection, ttl_s, as_json=as_json))
 
@@ -221,7 +221,7 @@ def purge(
 ) -> int:
     """Remove dead letters for good: those that fit the filters, or all."""
     if not yes:
-        _confirm("Remove every dead letter that fits, for good?")
+        confirm("Remove every dead letter that fits, for good?")
     selection = _selection(job_ids, reason, sender, older_than)
     return run_async(_purge(broker_url(load_settings().settings), selection, as_json=as_json))
 
@@ -236,9 +236,3 @@ async def _purge(url: str, selection: Selection, *, as_json: bool) -> int:
     else:
         click.echo(f"{len(letters)} dead letters removed")
     return 0
-
-
-def _confirm(question: str) -> None:
-    if not sys.stdin.isatty():
-        raise click.UsageError("this needs --yes where nobody can be asked")
-    click.confirm(question, abort=True)

@@ -10,10 +10,13 @@ import click
 
 from otpost import declaring, provisioning, rabbitmq
 from otpost.differences import Trouble
+from otpost.errors import OtpostError
 from otpost.rabbitmq import visible_url
+from otpost.topology import DROPPED
 from otpost.topology import topology as topology_of
+from otpost_worker.brokers.rabbitmq.ledger_mark import forget_ledger
 from otpost_worker.cli.completing import sender_names
-from otpost_worker.cli.context import NO_SENDER, broker_url, json_option, load_settings, print_json, run_async
+from otpost_worker.cli.context import NO_SENDER, broker_url, confirm, json_option, load_settings, print_json, run_async
 from otpost_worker.settings import InvalidSettings
 
 if TYPE_CHECKING:
@@ -25,6 +28,10 @@ if TYPE_CHECKING:
     from otpost.topology import Topology
 
 _TIMEOUT_S = 10.0
+
+
+class WorkersRunning(OtpostError):
+    """Something is asked for that must not be done while workers run."""
 
 
 @click.group()
@@ -61,19 +68,46 @@ async def _connected(url: str) -> AsyncIterator[AbstractConnection]:
 
 @topology.command()
 @_senders_option
-def declare(senders: tuple[str, ...]) -> int:
-    """Declare every exchange, queue and binding; doing it again changes nothing."""
-    return run_async(_declare(*_url_and_wanted(senders)))
+@click.option(
+    "--new-ledger",
+    is_flag=True,
+    help="Forget which ledger the workers share, so that the next one that starts tells its own. Stop them first.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def declare(senders: tuple[str, ...], new_ledger: bool, yes: bool) -> int:
+    """Declare every exchange, queue and binding; doing it again changes nothing.
+
+    --new-ledger is for a ledger that was lost or replaced: workers refuse to start with another one than that of the
+    broker's other workers. A job whose request the lost ledger knew of may be sent once more.
+    """
+    url, wanted = _url_and_wanted(senders)
+    if new_ledger and not yes:
+        confirm("Forget which ledger the workers of this broker share?")
+    return run_async(_declare(url, wanted, new_ledger=new_ledger))
 
 
-async def _declare(url: str, wanted: Topology) -> int:
+async def _declare(url: str, wanted: Topology, *, new_ledger: bool) -> int:
     async with _connected(url) as connection:
         await declaring.declare(connection, wanted)
+        if new_ledger:
+            await _forget_ledger(connection)
+            click.echo("the next worker that starts tells which ledger all workers share")
     click.echo(
         f"declared {len(wanted.exchanges)} exchanges, {len(wanted.queues)} queues and {len(wanted.bindings)} bindings "
         f"on {visible_url(url)}"
     )
     return 0
+
+
+async def _forget_ledger(connection: AbstractConnection) -> None:
+    # Every worker reads what the broker gave up on.
+    state = await declaring.inspect_queue(connection, DROPPED, timeout_s=_TIMEOUT_S)
+    if state is not None and state.consumers:
+        raise WorkersRunning(
+            f"{state.consumers} workers still consume from this broker, with the ledger that is to be forgotten: stop "
+            "them first, and start them with the new one"
+        )
+    await forget_ledger(connection)
 
 
 @topology.command()

@@ -155,4 +155,7 @@ async def _identity(connection: AbstractConnection, refusal: str) -> str | None:
 
 def _told(refusal: str) -> str | None:
     current = _CURRENT.search(refusal)
-    return ledger_of_mark(current[1]) + ("" if current[2] else _CUT) if current else None
+    if current is None:
+        return None
+    identity = ledger_of_mark(current[1])
+    return identity if current[2] else identity.rstrip(".") + _CUT
