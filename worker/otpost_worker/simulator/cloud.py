@@ -10,13 +10,14 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .behaviour import ACCEPT, Accept, Behaviour, Magic, Refuse, Reply, magic
 from .errors import ErrorAnswer, error_answer, expired_token, unknown_object, unknown_path
 from .journal import Entry, Journal
 from .limits import Limits, LimitSettings
 from .messages import Glimpse, Message, glimpse, parse_json, read_message
+from .numbers import Impairment, describe
 from .rules import Rule, RuleBook
 
 if TYPE_CHECKING:
@@ -104,6 +105,16 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """A question about a business number: the address's two parts, a header, and the fields that are asked for."""
+
+    version: str
+    phone_number_id: str
+    authorization: str | None
+    fields: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What becomes of a request: its entry in the journal, and how it is answered."""
 
@@ -124,6 +135,7 @@ class Cloud:
         self.options = options
         self.access_token = options.access_token
         self.templates = options.templates
+        self.impairments: tuple[Impairment, ...] = ()
         self.limits = Limits(options.limits)
         self.rules = RuleBook()
         self.journal = Journal(options.journal_limit)
@@ -148,6 +160,16 @@ class Cloud:
         self.journal.record(entry)
         return Verdict(entry, ruling.behaviour)
 
+    def ask_number(self, question: Question, *, now: float) -> dict[str, Any] | ErrorAnswer:
+        """Tell about a business number; `now` is a clock that never goes back (seconds)."""
+        if problem := _number_problem("GET", question.version, question.phone_number_id):
+            return problem
+        if problem := self._token_problem(question.authorization):
+            return problem
+        if self._quota is not None and now < self._quota_until:
+            return error_answer(self._quota.code, regain_minutes=self._quota.minutes)
+        return describe(question.phone_number_id, question.fields, self.impairments)
+
     def exhaust(self, quota: Quota, now: float) -> None:
         """Refuse every call for the quota's seconds from `now`."""
         self._quota, self._quota_until = quota, now + quota.seconds
@@ -168,7 +190,7 @@ class Cloud:
     def _rule(
         self, arrival: Arrival, token_problem: ErrorAnswer | None, read: Message | ErrorAnswer, now: float
     ) -> _Ruling:
-        if address_problem := _address_problem(arrival):
+        if address_problem := _number_problem("POST", arrival.version, arrival.phone_number_id):
             return _Ruling(Refuse(address_problem))
         if token_problem is not None:
             return _Ruling(Refuse(token_problem), "token")
@@ -263,11 +285,11 @@ def is_version(text: str) -> bool:
     return _VERSION.fullmatch(text) is not None
 
 
-def _address_problem(arrival: Arrival) -> ErrorAnswer | None:
-    if not is_version(arrival.version):
-        return unknown_path(f"/{arrival.version[:60]}")
-    if not _NUMBER_ID.fullmatch(arrival.phone_number_id):
-        return unknown_object("POST", arrival.phone_number_id[:60])
+def _number_problem(method: str, version: str, phone_number_id: str) -> ErrorAnswer | None:
+    if not is_version(version):
+        return unknown_path(f"/{version[:60]}")
+    if not _NUMBER_ID.fullmatch(phone_number_id):
+        return unknown_object(method, phone_number_id[:60])
     return None
 
 

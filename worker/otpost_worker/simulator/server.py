@@ -13,7 +13,7 @@ import orjson
 from aiohttp import web
 
 from .behaviour import HUGE_BYTES, TRAP, Accept, Cut, Hang, Manner, Refuse, Reply
-from .cloud import Arrival, Cloud, SimulatorOptions, TemplateLists, Verdict, is_version, success_body
+from .cloud import Arrival, Cloud, Question, SimulatorOptions, TemplateLists, Verdict, is_version, success_body
 from .control import (
     ControlError,
     parse_body,
@@ -33,6 +33,7 @@ from .errors import (
     unknown_path,
     usage,
 )
+from .numbers import parse_impairments
 from .rules import parse_rule
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ WhatsApp Cloud API simulator: a stand-in for graph.facebook.com in tests and dev
 it.
 
 POST   /{version}/{phone-number-id}/messages   send, as with Meta
+GET    /{version}/{phone-number-id}            fields=health_status, as with Meta
 GET    /_simulator/requests                    what was received (since, limit, wait, wait_taken, timeout_s)
 DELETE /_simulator/requests                    forget it
 GET    /_simulator/stats                       counts
@@ -66,6 +68,7 @@ GET    /_simulator/limits                      limits in force; PUT changes them
 PUT    /_simulator/token                       the one token that is accepted, or null
 PUT    /_simulator/quota                       refuse all calls for some seconds
 PUT    /_simulator/templates                   missing, paused and disabled templates
+PUT    /_simulator/number                      what health_status says
 GET    /_simulator/health                      200
 """
 
@@ -129,6 +132,7 @@ class Simulator:
         application = web.Application(client_max_size=MAX_BODY_BYTES)
         router = application.router
         router.add_route("*", "/{version}/{phone_number_id}/messages", self._messages)
+        router.add_get(r"/{version:v[0-9.]+}/{phone_number_id}", self._number)
         router.add_get("/", self._page)
         router.add_route("*", TRAP, self._trap)
         for method, name, handler in (
@@ -143,6 +147,7 @@ class Simulator:
             ("PUT", "token", self._set_token),
             ("PUT", "quota", self._set_quota),
             ("PUT", "templates", self._set_templates),
+            ("PUT", "number", self._set_number),
             ("GET", "health", self._health),
         ):
             router.add_route(method, _CONTROL + name, _explained(handler))
@@ -167,6 +172,14 @@ class Simulator:
         if verdict.behaviour.delay_s:
             await self._pause(verdict.behaviour.delay_s)
         return await self._carry_out(request, version, verdict)
+
+    async def _number(self, request: web.Request) -> web.StreamResponse:
+        version, number_id = (_plain(request.match_info[part]) for part in ("version", "phone_number_id"))
+        question = Question(version, number_id, request.headers.get("Authorization"), request.query.get("fields"))
+        answer = self._cloud.ask_number(question, now=time.monotonic())
+        if isinstance(answer, ErrorAnswer):
+            return self._refused(answer, version, number_id)
+        return web.Response(body=orjson.dumps(answer), headers=self._headers(version))
 
     async def _carry_out(self, request: web.Request, version: str, verdict: Verdict) -> web.StreamResponse:
         entry, behaviour = verdict.entry, verdict.behaviour
@@ -309,6 +322,10 @@ class Simulator:
 
     async def _set_templates(self, request: web.Request) -> web.Response:
         self._cloud.templates = TemplateLists.of(parse_templates(await _payload(request)))
+        return _json({"status": "ok"})
+
+    async def _set_number(self, request: web.Request) -> web.Response:
+        self._cloud.impairments = parse_impairments(await _payload(request))
         return _json({"status": "ok"})
 
     async def _nowhere(self, request: web.Request) -> web.Response:
