@@ -151,7 +151,7 @@ async def test_a_worker_process_sends_until_it_is_told_to_stop(service: Service,
     )
     environment = {
         "OTPOST_SENDERS_FILE": str(senders), "OTPOST_BROKER_URL": service.vhost.url,
-        "OTPOST_LEDGER_URL": f"sqlite:///{tmp_path}/other.db",
+        "OTPOST_LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db",
     }  # fmt: skip
     async with started_otpost("worker", "--concurrency", "3", environment=environment) as process:
         await service.vhost.wait_for_queue("otpost.jobs.eu", consumers=1, timeout_s=PATIENCE_S)

@@ -50,6 +50,7 @@ async def test_a_worker_declares_the_whole_topology(vhost: Vhost, tmp_path: Path
         "otpost.results": "topic",
         "otpost.dropped": "fanout",
         "otpost.dead": "fanout",
+        "otpost.ledger": "fanout",
         **dict.fromkeys(levels, "topic"),
     }
     at_least_once = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
