@@ -200,7 +200,7 @@ async def test_what_is_shown_of_a_letter_holds_no_secret(vhost: Vhost, amqp: Amq
     assert shown == {
         "job_id": "job-1", "sender": "default", "run": 2, "attempt": 3, "reason": "recipient",
         "error": {"kind": "recipient", "code": 131026, "title": "Undeliverable"},
-        "to": "12*******87", "deadline": 1769860800.0 + 300,
+        "to": "12*******87", "deadline": 1769860800.0 + 300, "sealed": None,
     }  # fmt: skip
     for text in (repr(letter), str(shown)):
         assert CODE not in text

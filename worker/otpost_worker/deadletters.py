@@ -9,10 +9,11 @@ looked at for as long as it is kept.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
 
@@ -29,6 +30,7 @@ from otpost.topology import (
     JOBS,
 )
 from otpost_worker.brokers.rabbitmq.messages import envelope_of, job_properties, text_of
+from otpost_worker.burial import read_sealed_body
 from otpost_worker.envelope import readable_id
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ _TIMEOUT_S: Final = 10.0
 
 
 Mark = tuple[str, str, bytes]
+Sealed = Literal["code", "body"]
 
 
 class DeadLettersBusy(OtpostError):
@@ -64,7 +67,8 @@ class DeadLetter:
     """One dead letter, as it may be shown: no code, no full number.
 
     *deadline* in Unix seconds is None where the body is no job. *tags* are its deliveries, *marks* tell them again
-    when they are delivered once more: two letters of one job and run are one.
+    when they are delivered once more: two letters of one job and run are one. *sealed* tells what nobody can read
+    who has no key: the ``code``, or the whole ``body``, which is no job; None for a letter of an older worker.
     """
 
     job_id: str
@@ -76,6 +80,7 @@ class DeadLetter:
     died_at: str
     to: str | None
     deadline: float | None
+    sealed: Sealed | None
     envelope: Envelope
     tags: tuple[int, ...]
     marks: tuple[Mark, ...] = field(repr=False)
@@ -92,6 +97,7 @@ class DeadLetter:
             "died_at": self.died_at,
             "to": self.to,
             "deadline": self.deadline,
+            "sealed": self.sealed,
         }
 
 
@@ -121,17 +127,18 @@ def read_letter(message: DeliveredMessage) -> DeadLetter:
     headers: dict[str, Any] = properties.headers or {}
     sender = text_of(headers.get(HEADER_SENDER)) or "?"
     envelope = envelope_of(message, sender)
-    job_id, to, deadline = _job_facts(envelope)
+    facts = _facts_of(envelope)
     return DeadLetter(
-        job_id=job_id or text_of(properties.message_id) or "?",
+        job_id=facts.job_id or text_of(properties.message_id) or "?",
         sender=sender,
         run=envelope.run,
         attempt=envelope.attempt,
         reason=text_of(headers.get(HEADER_REASON)) or "?",
         error=_error(text_of(headers.get(HEADER_ERROR)) or ""),
         died_at=text_of(headers.get(HEADER_DIED_AT)) or "?",
-        to=to,
-        deadline=deadline,
+        to=facts.to,
+        deadline=facts.deadline,
+        sealed=facts.sealed,
         envelope=envelope,
         tags=(message.delivery_tag or 0,),
         marks=(mark_of(message),),
@@ -145,12 +152,26 @@ def mark_of(message: DeliveredMessage) -> Mark:
     return properties.message_id or "", died_at, message.body
 
 
-def _job_facts(envelope: Envelope) -> tuple[str | None, str | None, float | None]:
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    job_id: str | None
+    to: str | None
+    deadline: float | None
+    sealed: Sealed | None
+
+
+def _facts_of(envelope: Envelope) -> _Facts:
+    """What the body tells without being opened."""
     try:
-        job = OtpJob.parse(envelope.body, now=time.time(), published_at=envelope.published_at)
+        # For ever is not too far ahead, as where the letter was written.
+        job = OtpJob.parse(envelope.body, now=math.inf, published_at=envelope.published_at)
     except InvalidJob:
-        return readable_id(envelope.body), None, envelope.deadline
-    return job.id, mask_number(job.to), envelope.deadline or job.deadline
+        whole = read_sealed_body(envelope.body)
+        if whole is not None:
+            return _Facts(whole.job_id, None, envelope.deadline, "body")
+        return _Facts(readable_id(envelope.body), None, envelope.deadline, None)
+    sealed: Sealed | None = "code" if job.sealed_code is not None else None
+    return _Facts(job.id, mask_number(job.to), envelope.deadline or job.deadline, sealed)
 
 
 def _error(text: str) -> dict[str, Any]:
@@ -166,7 +187,8 @@ def merge(letters: Iterable[DeadLetter]) -> list[DeadLetter]:
     merged: dict[object, DeadLetter] = {}
     for letter in letters:
         # Letters without a job's id are about bodies that are no jobs: nothing tells whether two are the same.
-        key = (letter.job_id, letter.run) if letter.job_id != "?" else object()
+        # A body that is no job and has the id of one is a letter of its own: of the two, one can be replayed.
+        key = (letter.job_id, letter.run, letter.sealed == "body") if letter.job_id != "?" else object()
         known = merged.get(key)
         merged[key] = (
             replace(known, tags=known.tags + letter.tags, marks=known.marks + letter.marks) if known else letter

@@ -99,7 +99,7 @@ async def _list(url: str, selection: Selection, limit: int, *, as_json: bool) ->
 @click.argument("job_id")
 @json_option
 def show(job_id: str, as_json: bool) -> int:
-    """Show one dead letter, without its code."""
+    """Show one dead letter. Its code is sealed to a worker's key, and so is all of a body that is no job."""
     return run_async(_show(broker_url(load_settings().settings), job_id, as_json=as_json))
 
 
@@ -114,7 +114,7 @@ async def _show(url: str, job_id: str, *, as_json: bool) -> int:
             print_json(letter.as_json())
             continue
         table = Table(show_header=False, box=None, pad_edge=False)
-        fields = {**letter.as_json(), "error": None, "deadline": _left(letter.deadline)}
+        fields = {**letter.as_json(), "error": None, "deadline": _left(letter.deadline), "sealed": _sealed(letter)}
         for name, value in (
             *fields.items(),
             *((f"error.{key}", value) for key, value in letter.error.items()),
@@ -123,6 +123,16 @@ async def _show(url: str, job_id: str, *, as_json: bool) -> int:
                 table.add_row(f"[bold]{plain(name)}[/]", plain(value))
         out().print(table)
     return 0
+
+
+def _sealed(letter: DeadLetter) -> str:
+    match letter.sealed:
+        case "code":
+            return "the code"
+        case "body":
+            return "the whole body: it is no job, and cannot be replayed; see docs/sealed-codes.md"
+        case None:
+            return "nothing: an older worker buried it, or somebody else did"
 
 
 def _left(deadline: float | None) -> str | None:
@@ -157,7 +167,7 @@ def replay(
 ) -> int:
     """Publish the jobs of dead letters again, each as its next run.
 
-    A letter is removed only when its job is confirmed.
+    A letter is removed only when its job is confirmed. What is no job is left alone: it would only fail again.
     """
     if not job_ids and not yes:
         confirm("Replay every dead letter that fits?")
@@ -197,6 +207,8 @@ async def _replay_one(
     dead_letters: DeadLetters, publisher: Publisher, letter: DeadLetter, ttl_s: float | None
 ) -> str | None:
     """Replay the letter; or tell why not."""
+    if letter.sealed == "body":
+        return "its body is no job: have the producer publish a correct one, and remove this with 'otpost dead purge'"
     now = time.time()
     if ttl_s is None and letter.deadline is not None and letter.deadline <= now:
         return f"its deadline was {now - letter.deadline:.0f} s ago; --ttl SECONDS gives it a new one"

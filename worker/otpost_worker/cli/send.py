@@ -59,23 +59,24 @@ def send(
     wait_s: float | None,
     as_json: bool,
 ) -> int:
-    """Publish one job and print its id, or many from a file.
+    """Publish one job and print its id, or many from a file. With OTPOST_PUBLIC_KEY, codes go out sealed.
 
     \b
     otpost send --to +12015553931 --code-stdin --ttl 300 --wait 30
     otpost send --from jobs.jsonl
     """  # noqa: D301 - \b is click's mark for text that keeps its lines
     settings = load_settings().settings
+    producer = Producer(broker_url(settings), sender=sender, public_key=settings.public_key)
     one = {"to": to, "code": code, "template": template, "language": language, "ttl_s": ttl_s, "id": job_id}
     if file is not None:
         if any(value is not None for value in one.values()) or code_stdin or wait_s is not None:
             raise click.UsageError("--from takes everything from the file: only --sender and --json go with it")
-        return run_async(_send_file(broker_url(settings), file, sender, as_json=as_json))
+        return run_async(_send_file(producer, file, as_json=as_json))
     if to is None:
         raise click.UsageError("--to is needed (or --from, for many)")
     one["code"] = _the_code(code, from_stdin=code_stdin)
     job = OtpJob(**{name: value for name, value in one.items() if value is not None})
-    return run_async(_send_one(broker_url(settings), job, sender, wait_s, as_json=as_json))
+    return run_async(_send_one(producer, job, wait_s, as_json=as_json))
 
 
 def _the_code(code: str | None, *, from_stdin: bool) -> str:
@@ -90,8 +91,8 @@ def _the_code(code: str | None, *, from_stdin: bool) -> str:
     return str(click.prompt("Code", hide_input=True))
 
 
-async def _send_one(url: str, job: OtpJob, sender: str, wait_s: float | None, *, as_json: bool) -> int:
-    async with Producer(url, sender=sender) as producer:
+async def _send_one(producer: Producer, job: OtpJob, wait_s: float | None, *, as_json: bool) -> int:
+    async with producer:
         if wait_s is None:
             _print_id(await producer.send(job), as_json=as_json)
             return 0
@@ -115,7 +116,7 @@ def _print_id(job_id: str, *, as_json: bool) -> None:
         click.echo(job_id)
 
 
-async def _send_file(url: str, file: BinaryIO, sender: str, *, as_json: bool) -> int:
+async def _send_file(producer: Producer, file: BinaryIO, *, as_json: bool) -> int:
     problems: list[str] = []
     unconfirmed: tuple[str, ...] = ()
     confirmed = 0
@@ -127,7 +128,7 @@ async def _send_file(url: str, file: BinaryIO, sender: str, *, as_json: bool) ->
         console=err(),
         disable=not sys.stderr.isatty(),
     )
-    async with Producer(url, sender=sender) as producer:
+    async with producer:
         with progress:
             bar = progress.add_task("publishing", total=_lines(file))
 
