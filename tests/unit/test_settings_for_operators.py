@@ -1,4 +1,4 @@
-"""Settings that operators steer by: where a token comes from, strictness, and how the broker is provided."""
+"""Settings that operators steer by: where a token comes from, keys, strictness, and how the broker is provided."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import pytest
 
 from otpost_worker.settings import InvalidSettings, load
 
+KEY = "otpost-private:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
+PUBLIC = "otpost-public:pOCSkraR1zg+mTUGg6jeQ/uOIq3YD4zXjPHY+xdI0UU="
 SENDER = {"OTPOST_PHONE_NUMBER_ID": "1", "OTPOST_ACCESS_TOKEN": "EAAG"}
 
 
@@ -45,3 +47,42 @@ def test_there_are_three_ways_to_provide_what_is_on_the_broker() -> None:
     assert load({}, str).settings.topology == "declare"
     with pytest.raises(InvalidSettings, match="OTPOST_TOPOLOGY: input should be 'declare', 'verify' or 'passive'"):
         load({"OTPOST_TOPOLOGY": "verified"}, str)
+
+
+def test_keys_are_read_from_the_environment_and_hidden() -> None:
+    settings = load({"OTPOST_PRIVATE_KEYS": f" {KEY},{KEY} ", "OTPOST_PUBLIC_KEY": f" {PUBLIC}\n"}, str).settings
+    assert settings.private_keys is not None
+    assert settings.private_keys.get_secret_value() == f"{KEY},{KEY}"
+    assert settings.public_key == PUBLIC
+    assert KEY[15:40] not in repr(settings)
+    assert (load({}, str).settings.private_keys, load({}, str).settings.public_key) == (None, None)
+
+
+def test_several_keys_stand_in_a_file() -> None:
+    files = {"/run/keys": f"{KEY}\n{KEY}\n"}
+    settings = load({"OTPOST_PRIVATE_KEYS_FILE": "/run/keys"}, files.__getitem__).settings
+    assert settings.private_keys is not None
+    assert settings.private_keys.get_secret_value() == f"{KEY}\n{KEY}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        (
+            "OTPOST_PRIVATE_KEYS",
+            f"{KEY} QWERT12345",
+            "not a private key number 2: one is otpost-private: and the base64",
+        ),
+        ("OTPOST_PRIVATE_KEYS", PUBLIC, "not a private key: that is a public key, and one that begins with"),
+        ("OTPOST_PRIVATE_KEYS", ", ,", "not a private key: there is none"),
+        ("OTPOST_PUBLIC_KEY", KEY, "not a public key: that is a private key, and one that begins with otpost-public:"),
+        ("OTPOST_PRIVATE_KEYS_FILE", "/run/empty", "/run/empty is empty; write the secret into it"),
+    ],
+    ids=["second", "public", "none", "private", "empty file"],
+)
+def test_what_is_no_key_is_told_once_and_not_shown(name: str, value: str, told: str) -> None:
+    with pytest.raises(InvalidSettings) as refused:
+        load({name: value}, {"/run/empty": "\n"}.__getitem__)
+    [problem] = refused.value.problems
+    assert problem.startswith(f"{name}: {told}")
+    assert not any(secret in problem for secret in (KEY[15:40], "QWERT12345"))

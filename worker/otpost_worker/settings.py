@@ -189,8 +189,9 @@ class Settings(BaseModel):
 
 SECRETS: Final = frozenset({"broker_url", "private_keys", "access_token", "app_secret", "verify_token"})
 _SENDERS_FILE: Final = "senders_file"
-# Stands in for a secret that could not be read, so that the same trouble is not told twice.
+# Stands in for a secret that has to be there and could not be read, so that the same trouble is not told twice.
 _UNREAD: Final = "unread"
+_REQUIRED: Final = frozenset(name for name, field in SenderSettings.model_fields.items() if field.is_required())
 _SERVICE_FIELDS: Final = frozenset(Settings.model_fields) - {"senders"}
 _SENDER_FIELDS: Final = frozenset(SenderSettings.model_fields)
 KNOWN: Final = frozenset(
@@ -269,11 +270,13 @@ def _from_file(
         text = read_text(file).strip()
         if not text:
             problems.append(f"{variable}: {file} is empty; write the secret into it")
-        yield name, text or _UNREAD
+        if text or name in _REQUIRED:
+            yield name, text or _UNREAD
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
         problems.append(f"{variable}: {file} cannot be read: {reason}; check the path and its permissions")
-        yield name, _UNREAD
+        if name in _REQUIRED:
+            yield name, _UNREAD
 
 
 def _tables(
