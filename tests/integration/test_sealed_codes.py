@@ -159,8 +159,7 @@ async def test_a_sealed_burial_is_replayed_by_any_worker_that_holds_the_key(vhos
         await service.publish(job_body(id="job-1", to=REFUSED_ONCE, ref={"user": 7}))
         await service.wait_for_result("job-1", "failed")
         await vhost.wait_for_ready(DEAD, 1)
-    (tmp_path / "elsewhere").mkdir()
-    async with running_service(vhost, tmp_path / "elsewhere", private_keys=SecretStr(OURS.reveal())) as service:
+    async with running_service(vhost, tmp_path, private_keys=SecretStr(f"{OLD.reveal()},{OURS.reveal()}")) as service:
         await replay(vhost)
         # This simulator has not refused the number yet.
         await service.wait_for_result("job-1", "failed", nth=2)
