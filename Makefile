@@ -7,7 +7,7 @@ PYTHON_IN_VENV := $(VENV)/bin/python
 READY := $(VENV)/ready-$(shell pwd -P | cksum | cut -d ' ' -f 1)
 # More arguments for pytest, the demo or the benchmark: make test ARGS='-k ledger'
 ARGS ?=
-# Most tests wait for a broker and not for a processor. Each of the four has a RabbitMQ node of its own.
+# Most tests wait for a broker and not for a processor. Each of the four has a RabbitMQ node of its own, and a Redis.
 PARALLEL ?= -n 4 --dist loadfile
 
 # Tests start hundreds of programs, which need not compile the same modules each time.
@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test test-long lint format docs demo broker bench lock clean
+.PHONY: help setup test test-long lint format docs demo broker redis bench lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -28,6 +28,9 @@ $(READY): requirements/dev.txt pyproject.toml tools/setup_venv.sh
 
 broker: ## make sure that RabbitMQ is installed
 	@sh tools/ensure_rabbitmq.sh
+
+redis: ## make sure that Redis is installed
+	@sh tools/ensure_redis.sh
 
 lint: setup ## check style, types and the layering of the packages
 	$(VENV)/bin/ruff check --quiet .
@@ -42,17 +45,17 @@ format: setup ## put the code into shape, and fix what can be fixed by itself
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-test: broker lint ## lint, then run all tests but the long ones
+test: broker redis lint ## lint, then run all tests but the long ones
 	$(PYTHON_IN_VENV) -m pytest $(PARALLEL) $(ARGS)
 
-test-long: broker lint ## lint, then run all tests
+test-long: broker redis lint ## lint, then run all tests
 	$(PYTHON_IN_VENV) -m pytest $(PARALLEL) -m 'not long' $(ARGS)
 	$(PYTHON_IN_VENV) -m pytest -m long $(ARGS)
 
 demo: $(if $(OTPOST_BROKER_URL),,broker) setup ## see it work on this machine: broker, sender and a simulated provider
 	@$(PYTHON_IN_VENV) demo/run.py $(ARGS)
 
-bench: broker setup ## measure it
+bench: broker redis setup ## measure it
 	@$(PYTHON_IN_VENV) bench/throughput.py $(ARGS)
 
 docs: setup ## write docs/settings.md from the settings

@@ -4,11 +4,10 @@
 # Exit code 0: it is. As root on a Debian-like system the script installs the package, without
 # starting its service; elsewhere it prints the one command to run and exits with 1.
 set -eu
+. "$(dirname "$0")/without_services.sh"
 
 APT_TIMEOUT_S=900
 END_TIMEOUT_S=20
-POLICY=/usr/sbin/policy-rc.d
-POLICY_SAVED=$POLICY.saved-by-otpost
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -60,31 +59,6 @@ service_pids() {
             ;;
         esac
     done
-}
-
-# Debian's packages ask this file before they start a service; 101 means "no".
-forbid_services() {
-    restore_policy
-    trap restore_policy EXIT
-    trap 'exit 129' HUP
-    trap 'exit 130' INT
-    trap 'exit 143' TERM
-    if [ -e "$POLICY" ]; then
-        mv "$POLICY" "$POLICY_SAVED"
-    else
-        # Empty: there was none. It also tells the next run of one that was cut short.
-        : >"$POLICY_SAVED"
-    fi
-    printf '#!/bin/sh\nexit 101\n' >"$POLICY"
-    chmod 755 "$POLICY"
-}
-
-restore_policy() {
-    if [ -s "$POLICY_SAVED" ]; then
-        mv -f "$POLICY_SAVED" "$POLICY"
-    elif [ -e "$POLICY_SAVED" ]; then
-        rm -f "$POLICY" "$POLICY_SAVED"
-    fi
 }
 
 # The log is shown only when it tells of a failure. --foreground lets Ctrl-C reach apt-get.

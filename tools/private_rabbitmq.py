@@ -24,7 +24,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from rabbitmq_machine import HOST, PASSWORD, USER, PrivateRabbitMQError, RabbitMQNotFoundError
+from free_ports import HOST, NoFreePortError
+from rabbitmq_machine import PASSWORD, USER, PrivateRabbitMQError, RabbitMQNotFoundError
 from rabbitmq_node import PrivateRabbitMQ
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str]) -> int:
                 return _run_command(node, options.command, urls)
             sys.stderr.write("RabbitMQ runs; Ctrl-C ends it.\n")
             return _wait_for_signal(node)
-    except PrivateRabbitMQError as error:
+    except (PrivateRabbitMQError, NoFreePortError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:

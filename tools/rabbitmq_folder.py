@@ -7,7 +7,8 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rabbitmq_machine import HOST, Ports, search_path
+from free_ports import HOST
+from rabbitmq_machine import Ports, search_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

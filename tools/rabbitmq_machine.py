@@ -1,24 +1,19 @@
-"""What a machine has for a private RabbitMQ node: the installed programs, free ports, and what answers on them."""
+"""What a machine has for a private RabbitMQ node: the installed programs, and what answers on its ports."""
 
 from __future__ import annotations
 
 import base64
 import http.client
 import os
-import random
 import shutil
 import socket
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-HOST = "127.0.0.1"
+from free_ports import HOST
+
 USER = "guest"
 PASSWORD = "guest"  # noqa: S105 - the server's own default, which it accepts from loopback only
-
-# Below the ranges from which Linux (32768-60999) and macOS (49152-65535) take the ports of outgoing
-# connections: while the node is down for a restart, no client's connection can land on its port.
-PORT_RANGE = range(10_000, 32_000)
 
 # Debian's `rabbitmq-server` on the PATH insists on the rabbitmq user; the real script is in
 # /usr/lib/rabbitmq/bin, so the folders are searched before the PATH is.
@@ -34,10 +29,6 @@ BINARY_FOLDERS = (
     "/usr/lib/erlang/bin",
     "/usr/lib64/erlang/bin",
 )
-
-
-_reserved_ports: set[int] = set()
-_reserve_lock = threading.Lock()
 
 
 class PrivateRabbitMQError(Exception):
@@ -91,36 +82,6 @@ def find_epmd() -> str:
 def search_path() -> str:
     """Give the PATH with the folders in which Erlang and RabbitMQ put their programs."""
     return os.pathsep.join([os.environ.get("PATH", os.defpath), *BINARY_FOLDERS])
-
-
-def is_free(port: int) -> bool:
-    """Tell whether the port could be listened on now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # Erlang listens with the same option; without it a connection in TIME_WAIT would count as "taken".
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
-
-
-def reserve_free_port() -> int:
-    """Choose a free port that no other node of this process was promised."""
-    with _reserve_lock:
-        for port in random.sample(PORT_RANGE, k=500):
-            if port not in _reserved_ports and is_free(port):
-                _reserved_ports.add(port)
-                return port
-    tried = f"{PORT_RANGE.start}-{PORT_RANGE.stop - 1}"
-    message = f"no free port on {HOST} in {tried} after 500 tries; end what occupies them"
-    raise PrivateRabbitMQError(message)
-
-
-def release_ports(ports: Ports) -> None:
-    """Let other nodes of this process have these ports."""
-    with _reserve_lock:
-        _reserved_ports.difference_update(ports.all())
 
 
 def tail_of(path: Path, lines: int) -> str:

@@ -16,9 +16,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from free_ports import HOST, is_free, release_ports, reserve_free_port
+from process_groups import STOP_TIMEOUT_S, Watchdog, group_is_alive
 from rabbitmq_folder import NodeOptions, node_environment, write_files
 from rabbitmq_machine import (
-    HOST,
     PASSWORD,
     USER,
     Ports,
@@ -29,12 +30,9 @@ from rabbitmq_machine import (
     answers_management,
     find_epmd,
     find_server_folder,
-    is_free,
-    release_ports,
-    reserve_free_port,
     tail_of,
 )
-from rabbitmq_processes import CTL_TIMEOUT_S, STOP_TIMEOUT_S, Watchdog, group_is_alive, run_ctl
+from rabbitmq_processes import CTL_TIMEOUT_S, run_ctl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -218,7 +216,7 @@ class PrivateRabbitMQ:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
         if self._ports is not None:
-            release_ports(self._ports)
+            release_ports(self._ports.all())
         self._folder = self._ports = None
         self._has_started_once = False
 
@@ -379,7 +377,7 @@ class PrivateRabbitMQ:
         if self._has_started_once:
             time.sleep(1.0)
             return
-        release_ports(self._known_ports())
+        release_ports(self._known_ports().all())
         self._ports = None
 
     def _prepare_folder(self) -> None:
