@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
@@ -52,7 +53,7 @@ def end_step(attempt: int, status: str, *, run: int = 1) -> Step:
 
 def claim_request(run: int = 1, attempt: int = 1, *, of: Envelope | None = None, job_id: str = "job-1") -> ClaimRequest:
     delivered = of or envelope(run=run, attempt=attempt)
-    return ClaimRequest(job_id, Wish(run, attempt), delivered, DEADLINE, LEASE_S)
+    return ClaimRequest(job_id, Wish(run, attempt), delivered, DEADLINE, LEASE_S, token=secrets.token_hex(8))
 
 
 async def claimed(ledger: Ledger, run: int = 1, attempt: int = 1, *, of: Envelope | None = None) -> Ticket:

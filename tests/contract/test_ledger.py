@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from known_states import DEADLINE, claim_request, claimed, end_run, end_step, retry_step
+from known_states import DEADLINE, LEASE_S, claim_request, claimed, end_run, end_step, retry_step
 from ledger_entries import ACCEPTED, EXPIRED, FAILED, LEASE_END, REFUSED, UNKNOWN, step_of, wish
 from otpost_worker.attempts import Acknowledge, State, Wait
 from otpost_worker.envelope import Reply
@@ -29,11 +29,11 @@ async def test_a_claim_of_a_new_job_is_granted_with_no_history(ledger: OpenLedge
     assert (reply.history.counted, dict(reply.history.failures)) == (0, {})
 
 
-async def test_two_claims_have_different_tokens(ledger: OpenLedger) -> None:
-    one, other = await ledger.claim(claim_request()), await ledger.claim(claim_request(job_id="job-2"))
-    assert isinstance(one, Claimed)
-    assert isinstance(other, Claimed)
-    assert one.ticket.token != other.ticket.token
+async def test_the_ticket_has_the_askers_token(ledger: OpenLedger) -> None:
+    request = claim_request()
+    reply = await ledger.claim(request)
+    assert isinstance(reply, Claimed)
+    assert reply.ticket.token == request.token
 
 
 @pytest.mark.parametrize("later", [0.0, 5.0, 9.999])
@@ -294,3 +294,43 @@ async def test_only_an_open_claim_of_ones_own_is_released(ledger: OpenLedger) ->
     await ledger.record(ticket, REFUSED)
     await ledger.release(ticket)
     assert step_of(await ledger.claim(claim_request())) == REFUSED.step
+
+
+# Answers that were lost on the way
+
+
+async def test_a_claim_asked_for_again_is_the_askers_own_with_a_lease_that_begins_anew(
+    ledger: OpenLedger, clock: Clock
+) -> None:
+    request = claim_request()
+    first = await ledger.claim(request)
+    clock.reach(NOW + 4)
+    assert await ledger.claim(request) == first
+    clock.reach(NOW + 4 + LEASE_S - 0.001)
+    assert await ledger.claim(claim_request()) == Wait(NOW + 4 + LEASE_S)
+
+
+async def test_a_claim_asked_for_again_after_its_lease_is_still_the_askers_own(
+    ledger: OpenLedger, clock: Clock
+) -> None:
+    request = claim_request()
+    first = await ledger.claim(request)
+    clock.reach(LEASE_END + 1)
+    assert await ledger.claim(request) == first
+    assert await ledger.claim(claim_request()) == Wait(LEASE_END + 1 + LEASE_S)
+
+
+async def test_a_claim_that_has_its_outcome_is_not_granted_again(ledger: OpenLedger) -> None:
+    request = claim_request()
+    reply = await ledger.claim(request)
+    assert isinstance(reply, Claimed)
+    await ledger.record(reply.ticket, REFUSED)
+    assert step_of(await ledger.claim(request)) == REFUSED.step
+
+
+async def test_a_released_claim_asked_for_again_is_a_new_one(ledger: OpenLedger) -> None:
+    request = claim_request()
+    reply = await ledger.claim(request)
+    assert isinstance(reply, Claimed)
+    await ledger.release(reply.ticket)
+    assert isinstance(await ledger.claim(request), Claimed)

@@ -11,6 +11,7 @@ from known_states import prepare
 from otpost_worker.decision import Policy
 from otpost_worker.envelope import Defaults
 from otpost_worker.ledger.sqlite import SqliteLedger
+from otpost_worker.ports import LedgerUnavailable
 from ports_in_memory import (
     ACCEPTED,
     ACCEPTED_LATER,
@@ -26,6 +27,7 @@ from ports_in_memory import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from otpost_worker.outcome import Outcome
@@ -36,6 +38,18 @@ PATIENCE_S: Final = 20.0
 
 def new_world(folder: Path, *answers: Outcome) -> World:
     return World(folder / "ledger.db", answers=answers or (ACCEPTED,))
+
+
+def lose_answers(count: int, *, then: Callable[[], object] = lambda: None) -> Callable[[], None]:
+    """Let the first *count* claims be granted without anybody hearing of it."""
+    lost = iter(range(count))
+
+    def lose() -> None:
+        if next(lost, None) is not None:
+            then()
+            raise LedgerUnavailable("the connection was lost after the claim")
+
+    return lose
 
 
 # The ledger is out of reach
@@ -66,6 +80,28 @@ async def test_without_a_ledger_at_the_claim_a_worker_that_stops_hands_the_job_b
     assert world.broker.handed_back == [envelope(attempt=2, counted=1)]
     assert world.provider.requests == []
     assert world.broker.events == []
+
+
+async def test_a_claim_whose_answer_was_lost_is_taken_for_nobody_elses_and_sent_at_once(tmp_path: Path) -> None:
+    world = new_world(tmp_path)
+    world.after_claim = lose_answers(1)
+    await asyncio.wait_for(world.deliver(envelope()), PATIENCE_S)
+    assert world.fate.passed.count(("after", "claim")) == 2
+    assert world.broker.delays == []
+    assert world.heard == ["job-1/1/1/accepted"]
+    assert world.provider.callbacks == ["job-1"]
+
+
+async def test_a_worker_that_stops_while_claims_get_no_answer_leaves_no_claim_behind(tmp_path: Path) -> None:
+    world = new_world(tmp_path)
+    world.after_claim = lose_answers(1_000_000, then=world.stopping.set)
+    await asyncio.wait_for(world.deliver(envelope()), PATIENCE_S)
+    assert world.broker.handed_back == [envelope()]
+    world.stopping.clear()
+    world.after_claim = None
+    await world.deliver(envelope())
+    assert world.broker.delays == []
+    assert world.heard == ["job-1/1/1/accepted"]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ class Script:
     def __init__(self, *answers: ClaimReply | LedgerUnavailable) -> None:
         self.answers = list(answers)
         self.asked: list[str] = []
+        self.released: list[Ticket] = []
         self.at_once = 0
         self.most_at_once = 0
 
@@ -38,6 +39,9 @@ class Script:
         if isinstance(answer, LedgerUnavailable):
             raise answer
         return answer
+
+    async def release(self, ticket: Ticket) -> None:
+        self.released.append(ticket)
 
 
 class Moving:
@@ -68,9 +72,10 @@ async def reply(line: Claims, job_id: str = "job-1") -> ClaimReply | None:
 
 
 async def test_a_reply_comes_back_with_what_was_asked_and_when() -> None:
-    asked = await claims(Script(granted(NOW))).ask(claim_request)
+    request = claim_request()
+    asked = await claims(Script(granted(NOW))).ask(lambda: request)
     assert asked is not None
-    assert (asked.reply, asked.request, asked.at) == (granted(NOW), claim_request(), NOW)
+    assert (asked.reply, asked.request, asked.at) == (granted(NOW), request, NOW)
 
 
 async def test_a_crowd_is_waited_out_in_line() -> None:
@@ -114,6 +119,16 @@ async def test_who_waits_is_told_when_the_worker_stops(answer: Crowded | LedgerU
     stopping.set()
     async with asyncio.timeout(PATIENCE_S):
         assert list(await asyncio.gather(waiting, others)) == [None, None]
+
+
+async def test_what_may_have_been_claimed_unheard_is_released_when_the_worker_stops() -> None:
+    stopping, ledger, request = asyncio.Event(), Script(LedgerUnavailable("no answer")), claim_request()
+    waiting = asyncio.ensure_future(claims(ledger, stopping=stopping).ask(lambda: request))
+    await asyncio.sleep(0)
+    stopping.set()
+    async with asyncio.timeout(PATIENCE_S):
+        assert await waiting is None
+    assert ledger.released == [Ticket("job-1", 1, 1, request.token)]
 
 
 async def test_nothing_is_asked_once_the_worker_stops() -> None:

@@ -8,10 +8,11 @@ and has one of them ask at a time instead of all at once.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from otpost_worker.ports import Claimed, ClaimReply, ClaimRequest, Crowded, LedgerUnavailable
+from otpost_worker.ports import Claimed, ClaimReply, ClaimRequest, Crowded, LedgerUnavailable, Ticket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,14 +86,24 @@ class Claims:
 
     async def _claim(self, request: Callable[[], ClaimRequest]) -> Asked | None:
         """Ask the ledger until it answers; None where the worker stops before."""
+        in_vain: ClaimRequest | None = None
         while not self._stopping.is_set():
             made, at = request(), self._clock()
             try:
                 return Asked(await self._ledger.claim(made), made, at)
             except LedgerUnavailable:
                 # The ledger itself tells of it, once for all jobs.
+                in_vain = made
                 await self.wait_until(self._clock() + LEDGER_PAUSE_S)
+        if in_vain is not None:
+            await self._take_back(in_vain)
         return None
+
+    async def _take_back(self, request: ClaimRequest) -> None:
+        """Release what may have been claimed by a request whose answer was lost."""
+        ticket = Ticket(request.job_id, request.wish.run, request.wish.attempt, request.token)
+        with suppress(LedgerUnavailable):  # then the claim lapses, if there is one
+            await self._ledger.release(ticket)
 
     async def wait_until(self, moment: float) -> None:
         """Wait until *moment* (Unix seconds), or until the worker stops."""

@@ -137,7 +137,8 @@ class Deliverer:
     async def _advance(self, parcel: Parcel, ending: Ending | None) -> None:
         late = False
         for _ in range(_STARTS):
-            asked = await self._claims.ask(lambda: self._request(parcel, ending, late=late))  # noqa: B023 - awaited here
+            token = secrets.token_hex(8)
+            asked = await self._claims.ask(lambda: self._request(parcel, ending, late=late, token=token))  # noqa: B023 - awaited here
             if asked is None:
                 await self._broker.hand_back(parcel.envelope)
                 return
@@ -185,7 +186,7 @@ class Deliverer:
 
     # Claiming and sending
 
-    def _request(self, parcel: Parcel, ending: Ending | None, *, late: bool) -> ClaimRequest:
+    def _request(self, parcel: Parcel, ending: Ending | None, *, late: bool, token: str) -> ClaimRequest:
         policy, envelope, now = self._sender.policy, parcel.envelope, self._clock()
         wish = Wish(
             run=envelope.run,
@@ -196,7 +197,7 @@ class Deliverer:
             end=ending is not None,
         )
         lease_s = policy.timeout_s + LEASE_MARGIN_S
-        return ClaimRequest(parcel.job.id, wish, envelope, parcel.deadline, lease_s, self._lane(parcel))
+        return ClaimRequest(parcel.job.id, wish, envelope, parcel.deadline, lease_s, self._lane(parcel), token=token)
 
     def _lane(self, parcel: Parcel) -> Lane:
         sender = self._sender
@@ -324,7 +325,8 @@ class Deliverer:
         recorded: Recorded | None = Recorded(envelope, step)
         if unreadable.job_id is not None:
             wish = Wish(envelope.run, envelope.attempt, end=True)
-            request = ClaimRequest(unreadable.job_id, wish, envelope, now, LEASE_MARGIN_S)
+            token = secrets.token_hex(8)
+            request = ClaimRequest(unreadable.job_id, wish, envelope, now, LEASE_MARGIN_S, token=token)
             recorded = await self._insist(lambda: self._ledger.refuse(request, step))
         if recorded is None:
             recorded = Recorded(envelope, buried_only(error, attempt=envelope.attempt, now=now))

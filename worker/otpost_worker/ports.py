@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from otpost_worker.attempts import Acknowledge, Wait
@@ -59,6 +59,8 @@ class ClaimRequest:
 
     *lease_s*: how long a claim lasts, by the ledger's clock. *deadline* (Unix seconds) tells how long the ledger
     has to remember the job. *lane*: what the request would use of the limits; None where it is not to be paced.
+    *token* becomes that of the ticket: asked again after an answer that was lost, the ledger tells the asker's own
+    claim by it from anybody else's.
     """
 
     job_id: str
@@ -67,11 +69,12 @@ class ClaimRequest:
     deadline: float
     lease_s: float
     lane: Lane | None = None
+    token: str = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A claim that was granted: *token* tells it from any other claim of the same attempt."""
+    """A claim that was granted: *token*, the asker's, tells it from any other claim of the same attempt."""
 
     job_id: str
     run: int
@@ -153,7 +156,7 @@ class Entry:
 class Noted:
     """An outcome is kept. *recorded* is the step to publish; None where somebody else's stands.
 
-    *news*: what changed about the sender with it.
+    *news*: what changed about the sender with it; the same once more to who records the same once more.
     """
 
     recorded: Recorded | None
@@ -167,7 +170,10 @@ class Ledger(Protocol):
     """
 
     async def claim(self, request: ClaimRequest) -> ClaimReply:
-        """Look the delivery up in the table and, where it may be sent, claim its attempt: one operation."""
+        """Look the delivery up in the table and, where it may be sent, claim its attempt: one operation.
+
+        Asked again with the token of an open claim, the claim is granted once more, with a lease that begins anew.
+        """
 
     async def record(self, ticket: Ticket, entry: Entry) -> Noted:
         """Record the outcome of a claim, and what it says about the sender.

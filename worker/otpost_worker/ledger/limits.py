@@ -6,11 +6,11 @@ What is paid for is forgotten: a row of ``pairs`` lives no longer than its recip
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Final, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 import orjson
 
-from otpost_worker.outcome import Error, Kind
+from otpost_worker.ledger.coding import error_from_json
 from otpost_worker.pacing import Cut, Full, Go, Held, Hold, NoRoom, TakeTurn, Track, current_rate, pace
 from otpost_worker.ports import HoldReport, SenderReport
 from otpost_worker.standing import Standing, hear
@@ -199,17 +199,16 @@ def _report(db: sqlite3.Connection, sender: str, rate: float, quota: str, now: f
         current_rate(rate, _cut(*row) if row else None, now),
         until[0] if until else None,
         tuple(
-            HoldReport(Hold(since, probe_at, probes), template or None, language or None, _error(error), remedy)
+            HoldReport(
+                Hold(since, probe_at, probes),
+                template or None,
+                language or None,
+                error_from_json(orjson.loads(error)) if error else None,
+                remedy,
+            )
             for template, language, since, probe_at, probes, error, remedy in holds
         ),
     )
-
-
-def _error(data: bytes | None) -> Error | None:
-    if data is None:
-        return None
-    fields: dict[str, Any] = orjson.loads(data)
-    return Error(Kind(fields.pop("kind")), **fields)
 
 
 def probe_soon(db: sqlite3.Connection, senders: Iterable[str], now: float) -> None:

@@ -21,8 +21,8 @@ from otpost_worker.attempts import (
 )
 from otpost_worker.decision import History
 from otpost_worker.envelope import Envelope, Step
+from otpost_worker.ledger.coding import envelope_from_json, envelope_to_json, news_from_json, news_to_json
 from otpost_worker.ledger.limits import hear_signal, pace_claim
-from otpost_worker.ledger.rows import envelope_from_row, envelope_to_json
 from otpost_worker.outcome import Kind
 from otpost_worker.pacing import Full, Go, Held, TakeTurn
 from otpost_worker.pacing import NoRoom as NoTurn
@@ -43,6 +43,8 @@ from otpost_worker.ports import (
 if TYPE_CHECKING:
     import sqlite3
 
+    from otpost_worker.standing import News
+
 REMEMBERED_AFTER_DEADLINE_S: Final = 24 * 3600.0
 _FORGET_BATCH: Final = 1000
 
@@ -52,6 +54,8 @@ def claim(db: sqlite3.Connection, request: ClaimRequest, now: float, key: bytes)
     wish = request.wish
     known = _known(db, request.job_id)
     action = judge(known, wish, now=now)
+    if isinstance(action, Wait | RecordUnknown) and (own := _granted_again(db, request, now)) is not None:
+        return own
     match action:
         case Claim():
             return _paced(db, request, now, key)
@@ -91,15 +95,34 @@ def _paced(db: sqlite3.Connection, request: ClaimRequest, now: float, key: bytes
 def _granted(
     db: sqlite3.Connection, request: ClaimRequest, now: float, *, start_at: float, probe: bool = False
 ) -> Claimed:
-    wish, token = request.wish, secrets.token_hex(8)
+    wish, token = request.wish, request.token
     _remember_run(db, request)
     db.execute(
-        "INSERT INTO attempts (job_id, run, attempt, state, token, lease_until, claimed_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (request.job_id, wish.run, wish.attempt, State.CLAIMED, token, now + request.lease_s, now),
+        "INSERT INTO attempts (job_id, run, attempt, state, token, lease_until, claimed_at, start_at, probe)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (request.job_id, wish.run, wish.attempt, State.CLAIMED, token, now + request.lease_s, now, start_at, probe),
     )
     ticket = Ticket(request.job_id, wish.run, wish.attempt, token)
     return Claimed(ticket, _history(db, request, before=wish.attempt), start_at, probe)
+
+
+def _granted_again(db: sqlite3.Connection, request: ClaimRequest, now: float) -> Claimed | None:
+    """Grant the asker's own open claim once more: the answer to the same request was lost on the way."""
+    wish = request.wish
+    claim = (request.job_id, wish.run, wish.attempt, State.CLAIMED, request.token)
+    row = db.execute(
+        "SELECT start_at, probe FROM attempts WHERE job_id = ? AND run = ? AND attempt = ? AND state = ? AND token = ?",
+        claim,
+    ).fetchone()
+    if row is None:
+        return None
+    db.execute(
+        "UPDATE attempts SET lease_until = ? WHERE job_id = ? AND run = ? AND attempt = ? AND state = ? AND token = ?",
+        (now + request.lease_s, *claim),
+    )
+    start_at, probe = row
+    ticket = Ticket(request.job_id, wish.run, wish.attempt, request.token)
+    return Claimed(ticket, _history(db, request, before=wish.attempt), start_at, bool(probe))
 
 
 def _remember_run(db: sqlite3.Connection, request: ClaimRequest) -> None:
@@ -149,7 +172,7 @@ def _envelope(db: sqlite3.Connection, job_id: str, run: int) -> Envelope:
     envelope, body = db.execute(
         "SELECT envelope, body FROM runs WHERE job_id = ? AND run = ?", (job_id, run)
     ).fetchone()
-    return envelope_from_row(envelope, body)
+    return envelope_from_json(envelope, body)
 
 
 def _recorded_end(db: sqlite3.Connection, job_id: str, run: int) -> Recorded:
@@ -182,8 +205,25 @@ def _lapsed(db: sqlite3.Connection, request: ClaimRequest, attempt: int) -> Laps
 
 def record(db: sqlite3.Connection, ticket: Ticket, entry: Entry, now: float) -> Noted:
     """Record the outcome of a claim, and what it says about its sender."""
-    news = hear_signal(db, entry.heard, now) if entry.heard else ()
-    return Noted(_record(db, ticket, entry, now), news)
+    news = _told_before(db, ticket)
+    if news is None:
+        news = hear_signal(db, entry.heard, now) if entry.heard else ()
+    recorded = _record(db, ticket, entry, now)
+    if news:
+        db.execute(
+            "UPDATE attempts SET news = ? WHERE job_id = ? AND run = ? AND attempt = ?",
+            (news_to_json(news), ticket.job_id, ticket.run, ticket.attempt),
+        )
+    return Noted(recorded, news)
+
+
+def _told_before(db: sqlite3.Connection, ticket: Ticket) -> tuple[News, ...] | None:
+    """Tell the news of an outcome that this very ticket has recorded already; None where it has not."""
+    row = db.execute(
+        "SELECT news FROM attempts WHERE job_id = ? AND run = ? AND attempt = ? AND token = ? AND state != ?",
+        (ticket.job_id, ticket.run, ticket.attempt, ticket.token, State.CLAIMED),
+    ).fetchone()
+    return None if row is None else news_from_json(row[0] or b"[]")
 
 
 def _record(db: sqlite3.Connection, ticket: Ticket, entry: Entry, now: float) -> Recorded | None:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, Final
-
-import orjson
-
-from otpost_worker.envelope import Envelope, Reply
+from typing import Final
 
 # Kept in the file's user_version, so that an older worker does not write into a newer one's tables.
 SCHEMA_VERSION: Final = 2
@@ -38,6 +33,9 @@ SCHEMA: Final = (
         provider_message_id TEXT,
         claimed_at REAL NOT NULL DEFAULT 0,
         recorded_at REAL,
+        start_at REAL NOT NULL DEFAULT 0,
+        probe INTEGER NOT NULL DEFAULT 0,
+        news BLOB,                    -- what its outcome changed about the sender, as JSON
         PRIMARY KEY (job_id, run, attempt)
     ) WITHOUT ROWID""",
     """CREATE TABLE IF NOT EXISTS senders (
@@ -86,34 +84,8 @@ UPGRADES: Final[dict[int, tuple[str, ...]]] = {
         "ALTER TABLE runs ADD COLUMN ended_at REAL",
         "ALTER TABLE attempts ADD COLUMN claimed_at REAL NOT NULL DEFAULT 0",
         "ALTER TABLE attempts ADD COLUMN recorded_at REAL",
+        "ALTER TABLE attempts ADD COLUMN start_at REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE attempts ADD COLUMN probe INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE attempts ADD COLUMN news BLOB",
     ),
 }
-
-
-def envelope_to_json(envelope: Envelope) -> bytes:
-    """Encode the envelope without its body, which has a column of its own so that it can be erased."""
-    reply = envelope.reply
-    return orjson.dumps(
-        {
-            "sender": envelope.sender,
-            "run": envelope.run,
-            "attempt": envelope.attempt,
-            "counted": envelope.counted,
-            "deadline": envelope.deadline,
-            "reply": [reply.queue, reply.correlation_id] if reply else None,
-            "traceparent": envelope.traceparent,
-            "published_at": envelope.published_at,
-        }
-    )
-
-
-def envelope_from_row(data: bytes, body: bytes | None) -> Envelope:
-    """Decode what ``envelope_to_json`` encoded."""
-    fields: dict[str, Any] = orjson.loads(data)
-    reply, published_at = fields.pop("reply"), fields.pop("published_at")
-    return Envelope(
-        body=body or b"",
-        reply=Reply(*reply) if reply else None,
-        published_at=datetime.fromisoformat(published_at) if published_at else None,
-        **fields,
-    )

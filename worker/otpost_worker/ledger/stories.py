@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from otpost_worker.attempts import State
 from otpost_worker.envelope import Step
-from otpost_worker.ledger.rows import envelope_from_row
+from otpost_worker.ledger.coding import envelope_from_json
 from otpost_worker.outcome import Kind
 from otpost_worker.ports import AttemptStory, RunStory
 
@@ -25,7 +25,7 @@ def story(db: sqlite3.Connection, job_id: str) -> tuple[RunStory, ...]:
     return tuple(
         RunStory(
             run,
-            envelope_from_row(envelope, None),
+            envelope_from_json(envelope, None),
             ended_at,
             Step.from_json(end_step) if end_step else None,
             bool(buried),

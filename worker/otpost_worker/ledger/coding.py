@@ -1,0 +1,62 @@
+"""What every ledger writes down as JSON."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from otpost_worker.envelope import Envelope, Reply
+from otpost_worker.outcome import Error, Kind
+from otpost_worker.standing import Change, News
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def envelope_to_json(envelope: Envelope) -> bytes:
+    """Encode the envelope without its body, which has a place of its own so that it can be erased."""
+    reply = envelope.reply
+    return orjson.dumps(
+        {
+            "sender": envelope.sender,
+            "run": envelope.run,
+            "attempt": envelope.attempt,
+            "counted": envelope.counted,
+            "deadline": envelope.deadline,
+            "reply": [reply.queue, reply.correlation_id] if reply else None,
+            "traceparent": envelope.traceparent,
+            "published_at": envelope.published_at,
+        }
+    )
+
+
+def envelope_from_json(data: bytes, body: bytes | None) -> Envelope:
+    """Decode what ``envelope_to_json`` encoded."""
+    fields: dict[str, Any] = orjson.loads(data)
+    reply, published_at = fields.pop("reply"), fields.pop("published_at")
+    return Envelope(
+        body=body or b"",
+        reply=Reply(*reply) if reply else None,
+        published_at=datetime.fromisoformat(published_at) if published_at else None,
+        **fields,
+    )
+
+
+def error_from_json(fields: Mapping[str, Any] | None) -> Error | None:
+    """Make the error that orjson has read; None of None."""
+    return None if fields is None else Error(**{**fields, "kind": Kind(fields["kind"])})
+
+
+def news_to_json(news: tuple[News, ...]) -> bytes:
+    """Encode what changed about a sender."""
+    return orjson.dumps(news)
+
+
+def news_from_json(data: bytes) -> tuple[News, ...]:
+    """Decode what ``news_to_json`` encoded."""
+    return tuple(
+        News(**{**fields, "change": Change(fields["change"]), "error": error_from_json(fields["error"])})
+        for fields in orjson.loads(data)
+    )
