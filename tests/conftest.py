@@ -1,4 +1,4 @@
-"""Fixtures that more than one kind of test uses: RabbitMQ nodes and virtual hosts.
+"""Fixtures that more than one kind of test uses: RabbitMQ nodes and virtual hosts, and Redis.
 
 Tests run against a private node of the installed RabbitMQ, never against a mock and never against
 a broker that somebody else uses. A missing server fails them: a skipped test proves nothing.
@@ -13,6 +13,7 @@ import pytest
 
 from broker import Vhost, fresh_vhost
 from private_rabbitmq import PrivateRabbitMQ, RabbitMQNotFoundError
+from private_redis import PrivateRedis, RedisNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +59,30 @@ def own_node() -> Iterator[PrivateRabbitMQ]:
 def module_node() -> Iterator[PrivateRabbitMQ]:
     """Start a node for the tests of one module, which may restart it but leave it running."""
     yield from _running_node()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[PrivateRedis]:
+    """One Redis for the whole run; tests must not stop it (see `own_redis`)."""
+    yield from _running_redis()
+
+
+@pytest.fixture
+def own_redis() -> Iterator[PrivateRedis]:
+    """Start a Redis for one test that restarts, kills or changes it (a tenth of a second)."""
+    yield from _running_redis()
+
+
+def _running_redis() -> Iterator[PrivateRedis]:
+    server = PrivateRedis()
+    try:
+        server.start()
+    except RedisNotFoundError as error:
+        pytest.fail(f"This test needs Redis: {error}", pytrace=False)
+    try:
+        yield server
+    finally:
+        server.close()
 
 
 @pytest.fixture

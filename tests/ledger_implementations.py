@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import pickle
 import resource
 from abc import ABC, abstractmethod
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
+import redis
+
+from otpost_worker.ledger.memory import MemoryLedger
+from otpost_worker.ledger.redis import RedisLedger
 from otpost_worker.ledger.sqlite import SqliteLedger
-from otpost_worker.ports import Ledger
+from otpost_worker.ports import Archive, Ledger, Standings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from otpost_worker.ledger.redis.scripts import Script
     from otpost_worker.ports import Clock
+    from private_redis import PrivateRedis
 
 
-class OpenLedger(Ledger, Protocol):
+class OpenLedger(Ledger, Standings, Archive, Protocol):
     """A ledger with what its owner does beside the way of a job."""
 
     async def forget(self) -> int:
@@ -61,3 +68,82 @@ class Sqlite(Implementation):
 
     def remains(self) -> bytes:
         return b"".join(file.read_bytes() for file in sorted(self.file.parent.glob("ledger.db*")))
+
+
+class Memory(Implementation):
+    """The ledger in memory: whoever opens it once more gets the same one."""
+
+    def __init__(self) -> None:
+        self.ledger: MemoryLedger | None = None
+
+    def open(self, clock: Clock) -> AbstractAsyncContextManager[OpenLedger]:
+        self.ledger = self.ledger or MemoryLedger(clock=clock)
+        return self.ledger
+
+    def out_of_reach(self) -> AbstractContextManager[None]:
+        raise NotImplementedError("memory is always within reach")
+
+    def remains(self) -> bytes:
+        assert self.ledger is not None
+        return pickle.dumps((self.ledger._jobs, self.ledger._limits))
+
+
+class Redis(Implementation):
+    """The ledger in one database of a private Redis, which is emptied first."""
+
+    def __init__(self, server: PrivateRedis, database: int = 0) -> None:
+        self.server = server
+        self.url: Final = server.url_of(database)
+        self.client: redis.Redis = redis.Redis.from_url(self.url)
+        self.client.flushdb()
+        # The moment, by the test's clock, up to which the keys have aged.
+        self.aged_to: float | None = None
+
+    def open(self, clock: Clock) -> AbstractAsyncContextManager[OpenLedger]:
+        return AgingRedisLedger(self, clock)
+
+    @contextmanager
+    def out_of_reach(self) -> Iterator[None]:
+        """It dies, and comes back with what it has written down."""
+        self.server.kill()
+        try:
+            yield
+        finally:
+            self.server.start()
+
+    def remains(self) -> bytes:
+        return b"".join(bytes(key) + (self.client.dump(key) or b"") for key in self.client.scan_iter())
+
+    def age(self, now: float) -> None:
+        """Let as much time go by for the keys as the test's clock has gone on: Redis has no clock to set."""
+        gone_by_ms = round((now - (self.aged_to or now)) * 1000)
+        self.aged_to = now
+        if not gone_by_ms:
+            return
+        for key in self.client.scan_iter():
+            left_ms = self.client.pttl(key)
+            if left_ms >= 0:
+                self.client.pexpire(key, max(0, left_ms - gone_by_ms))
+
+    def runs(self) -> int:
+        """How many runs it remembers."""
+        jobs = self.client.scan_iter("{otpost}:job:*", count=1000)
+        return sum(field[:1] in (b"r", "r") for job in jobs for field in self.client.hkeys(job))
+
+
+class AgingRedisLedger(RedisLedger):
+    """The ledger as it is, on a Redis whose time is the test's."""
+
+    def __init__(self, implementation: Redis, clock: Clock) -> None:
+        super().__init__(implementation.url, clock=clock, redis_clock=clock)
+        self._implementation = implementation
+        self._test_clock = clock
+
+    async def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[str | bytes]) -> list[bytes]:
+        self._implementation.age(self._test_clock())
+        return await super()._run(script, keys, arguments)
+
+    async def forget(self) -> int:
+        before = self._implementation.runs()
+        self._implementation.age(self._test_clock())
+        return before - self._implementation.runs()

@@ -6,22 +6,41 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from ledger_implementations import Sqlite
+from ledger_implementations import Memory, Redis, Sqlite
 from ports_in_memory import Clock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from ledger_implementations import Implementation, OpenLedger
+    from private_redis import PrivateRedis
 
-LEDGERS: Final[dict[str, Callable[[Path], Implementation]]] = {"sqlite": Sqlite}
+LASTING: Final = ("sqlite", "redis")
+LEDGERS: Final = (*LASTING, "memory")
+
+
+def _implementation(name: str, request: pytest.FixtureRequest, folder: Path, redis: str) -> Implementation:
+    match name:
+        case "redis":
+            server: PrivateRedis = request.getfixturevalue(redis)
+            return Redis(server)
+        case "memory":
+            return Memory()
+        case _:
+            return Sqlite(folder)
 
 
 @pytest.fixture(params=LEDGERS)
 def implementation(request: pytest.FixtureRequest, tmp_path: Path) -> Implementation:
     """One kind of ledger, empty."""
-    return LEDGERS[request.param](tmp_path)
+    return _implementation(request.param, request, tmp_path, "redis_server")
+
+
+@pytest.fixture(params=LASTING)
+def lasting(request: pytest.FixtureRequest, tmp_path: Path) -> Implementation:
+    """One kind of ledger that outlives its process and may be out of reach, empty."""
+    return _implementation(request.param, request, tmp_path, "own_redis")
 
 
 @pytest.fixture

@@ -33,6 +33,10 @@ MIN_RATE: Final = 1.0
 # a probe is under way, which may be the last one.
 HELD_S: Final = 30.0
 PROBE_S: Final = 2.0
+# How long a ledger keeps a turn that nobody took: it is worthless long before.
+TURN_KEPT_S: Final = 60.0
+# A template's name may be anybody's typing error; where nobody has asked for it for so long, its hold is over.
+HOLD_KEPT_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from otpost_worker.attempts import Acknowledge, Wait
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from otpost_worker.outcome import Error, Kind, Outcome
     from otpost_worker.pacing import Hold, Lane
     from otpost_worker.standing import Heard, News
+
+
+# Copies of a job come late, and somebody may ask what became of it (contract, section 5).
+REMEMBERED_AFTER_DEADLINE_S: Final = 24 * 3600.0
 
 
 class LedgerUnavailable(Exception):
@@ -70,6 +74,11 @@ class ClaimRequest:
     lease_s: float
     lane: Lane | None = None
     token: str = field(kw_only=True)
+
+    @property
+    def forget_at(self) -> float:
+        """When the ledger may forget the job, in Unix seconds."""
+        return self.deadline + REMEMBERED_AFTER_DEADLINE_S
 
 
 @dataclass(frozen=True, slots=True)

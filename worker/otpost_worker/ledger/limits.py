@@ -5,13 +5,25 @@ What is paid for is forgotten: a row of ``pairs`` lives no longer than its recip
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Final, assert_never
 
 import orjson
 
-from otpost_worker.ledger.coding import error_from_json
-from otpost_worker.pacing import Cut, Full, Go, Held, Hold, NoRoom, TakeTurn, Track, current_rate, pace
+from otpost_worker.ledger.coding import error_from_json, pseudonym
+from otpost_worker.pacing import (
+    HOLD_KEPT_S,
+    TURN_KEPT_S,
+    Cut,
+    Full,
+    Go,
+    Held,
+    Hold,
+    NoRoom,
+    TakeTurn,
+    Track,
+    current_rate,
+    pace,
+)
 from otpost_worker.ports import HoldReport, SenderReport
 from otpost_worker.standing import Standing, hear
 
@@ -24,10 +36,6 @@ if TYPE_CHECKING:
     from otpost_worker.standing import Heard, News
 
 _FORGET_BATCH: Final = 1000
-# A turn that nobody took is worthless long before.
-_TURN_KEPT_S: Final = 60.0
-# A template's name may be anybody's typing error; where nobody has asked for it for so long, its hold is over.
-_HOLD_KEPT_S: Final = 3600.0
 # Stands for the sender as a whole where a template's name would stand.
 _WHOLE: Final = ""
 
@@ -46,7 +54,7 @@ _HOLDS: Final = """
 
 def pace_claim(db: sqlite3.Connection, request: ClaimRequest, lane: Lane, now: float, key: bytes) -> Pace:
     """Find the request's start and book it; *key* hides recipients from whoever reads the file."""
-    recipient = _pseudonym(lane.recipient, key)
+    recipient = pseudonym(lane.recipient, key)
     pace_now = pace(lane, _track(db, request, lane, recipient), now=now)
     match pace_now:
         case Go():
@@ -69,10 +77,6 @@ def pace_claim(db: sqlite3.Connection, request: ClaimRequest, lane: Lane, now: f
         case _:  # pragma: no cover
             assert_never(pace_now)
     return pace_now
-
-
-def _pseudonym(number: str, key: bytes) -> bytes:
-    return hashlib.blake2b(number.encode(), key=key, digest_size=12).digest()
 
 
 def _track(db: sqlite3.Connection, request: ClaimRequest, lane: Lane, recipient: bytes) -> Track:
@@ -228,7 +232,7 @@ def forget(db: sqlite3.Connection, now: float) -> int:
     turns = db.execute(
         "DELETE FROM turns WHERE (job_id, run, attempt) IN"
         " (SELECT job_id, run, attempt FROM turns WHERE start_at <= ? LIMIT ?)",
-        (now - _TURN_KEPT_S, _FORGET_BATCH),
+        (now - TURN_KEPT_S, _FORGET_BATCH),
     )
-    holds = db.execute("DELETE FROM holds WHERE template != '' AND probe_at <= ?", (now - _HOLD_KEPT_S,))
+    holds = db.execute("DELETE FROM holds WHERE template != '' AND probe_at <= ?", (now - HOLD_KEPT_S,))
     return pairs.rowcount + turns.rowcount + holds.rowcount

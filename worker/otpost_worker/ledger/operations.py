@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
     from otpost_worker.standing import News
 
-REMEMBERED_AFTER_DEADLINE_S: Final = 24 * 3600.0
 _FORGET_BATCH: Final = 1000
 
 
@@ -133,7 +132,7 @@ def _remember_run(db: sqlite3.Connection, request: ClaimRequest) -> None:
             request.wish.run,
             envelope_to_json(request.envelope),
             request.envelope.body,
-            request.deadline + REMEMBERED_AFTER_DEADLINE_S,
+            request.forget_at,
         ),
     )
 

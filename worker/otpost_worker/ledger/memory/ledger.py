@@ -1,0 +1,395 @@
+"""The ledger in memory: what the other ledgers are compared with, and what a process of its own can do with.
+
+It is gone with its process, so it keeps no promise across a restart.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Self, assert_never
+from uuid import uuid4
+
+from otpost_worker.attempts import (
+    Acknowledge,
+    Attempt,
+    Claim,
+    Conclude,
+    Known,
+    PublishEnd,
+    RecordUnknown,
+    RepeatStep,
+    Run,
+    State,
+    Wait,
+    judge,
+)
+from otpost_worker.decision import History
+from otpost_worker.envelope import Step
+from otpost_worker.ledger.memory.limits import Limits
+from otpost_worker.pacing import Full, Go, Held, TakeTurn
+from otpost_worker.pacing import NoRoom as NoTurn
+from otpost_worker.ports import (
+    AttemptStory,
+    Claimed,
+    ClaimReply,
+    ClaimRequest,
+    Crowded,
+    Entry,
+    Lapsed,
+    MustEnd,
+    NoRoom,
+    Noted,
+    Recorded,
+    RunStory,
+    SenderReport,
+    Ticket,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from types import TracebackType
+
+    from otpost_worker.envelope import Envelope
+    from otpost_worker.outcome import Kind
+    from otpost_worker.ports import Clock
+    from otpost_worker.standing import News
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One attempt; *told* is what its outcome changed about the sender."""
+
+    number: int
+    token: str
+    claimed_at: float
+    lease_until: float | None
+    start_at: float
+    probe: bool
+    state: State = State.CLAIMED
+    kind: Kind | None = None
+    due_at: float | None = None
+    step: Step | None = None
+    provider_message_id: str | None = None
+    recorded_at: float | None = None
+    told: tuple[News, ...] = ()
+
+
+@dataclass(slots=True)
+class _Run:
+    """One run; its envelope is without its body once nothing can need it any more."""
+
+    envelope: Envelope
+    forget_at: float
+    end: Step | None = None
+    ended_at: float | None = None
+    buried: bool = False
+    attempts: dict[int, _Attempt] = field(default_factory=dict)
+
+    @property
+    def end_status(self) -> str | None:
+        """How it ended."""
+        return self.end.event.status if self.end and self.end.event else None
+
+    @property
+    def highest(self) -> _Attempt | None:
+        """Its last attempt."""
+        return self.attempts[max(self.attempts)] if self.attempts else None
+
+    def recorded_end(self) -> Recorded:
+        """Give its end, without the dead letter where that is noted."""
+        assert self.end is not None  # noqa: S101 - asked of runs that have ended
+        return Recorded(self.envelope, Step(self.end.event) if self.buried else self.end)
+
+    def finish(self, step: Step, now: float) -> None:
+        """Keep its end; the body goes with it, unless its dead letter may still have to be written."""
+        self.end, self.ended_at = step, now
+        if step.letter is None:
+            self.forget_body()
+
+    def forget_body(self) -> None:
+        """Let the body go."""
+        self.envelope = replace(self.envelope, body=b"")
+
+
+class MemoryLedger:
+    """Implements ``ports.Ledger``, ``Standings`` and ``Archive``; may be opened again and again.
+
+    *clock* tells the time in Unix seconds and is the one that leases are counted by.
+    """
+
+    def __init__(self, *, clock: Clock = time.time) -> None:
+        self._clock = clock
+        self._jobs: dict[str, dict[int, _Run]] = {}
+        self._limits = Limits()
+        self._identity = str(uuid4())
+
+    @property
+    def identity(self) -> str:
+        """See ``ports.Archive``."""
+        return self._identity
+
+    async def __aenter__(self) -> Self:
+        """There is nothing to open."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """There is nothing to close."""
+
+    # What the way of a job asks for
+
+    async def claim(self, request: ClaimRequest) -> ClaimReply:
+        """See ``ports.Ledger``."""
+        now, wish = self._clock(), request.wish
+        action = judge(self._known(request.job_id), wish, now=now)
+        if isinstance(action, Wait | RecordUnknown) and (own := self._granted_again(request, now)) is not None:
+            return own
+        match action:
+            case Claim():
+                return self._paced(request, now)
+            case PublishEnd(run):
+                return self._jobs[request.job_id][run].recorded_end()
+            case RepeatStep(number):
+                run_now, attempt = self._attempt(request.job_id, wish.run, number)
+                assert attempt.step is not None  # noqa: S101 - it has an outcome that ended nothing
+                return Recorded(run_now.envelope, attempt.step)
+            case RecordUnknown(number):
+                run_now, attempt = self._attempt(request.job_id, wish.run, number)
+                ticket = Ticket(request.job_id, wish.run, number, attempt.token)
+                return Lapsed(ticket, self._history(request, before=number), run_now.envelope)
+            case Conclude(after_unknown):
+                highest = self._jobs[request.job_id][wish.run].highest if after_unknown else None
+                return MustEnd(self._history(request, before=wish.attempt), highest.number if highest else None)
+            case Acknowledge() | Wait():
+                return action
+
+    async def record(self, ticket: Ticket, entry: Entry) -> Noted:
+        """See ``ports.Ledger``."""
+        now, attempt = self._clock(), self._attempt_of(ticket)
+        again = attempt is not None and attempt.token == ticket.token and attempt.state is not State.CLAIMED
+        if attempt is not None and again:
+            news = attempt.told
+        else:
+            news = self._limits.hear(entry.heard, now) if entry.heard else ()
+        recorded = self._record(ticket, entry, now)
+        if attempt is not None and news:
+            attempt.told = news
+        return Noted(recorded, news)
+
+    async def lapse(self, ticket: Ticket, entry: Entry) -> Recorded | None:
+        """See ``ports.Ledger``."""
+        now, attempt = self._clock(), self._attempt_of(ticket)
+        if attempt is None or attempt.state is not State.CLAIMED or attempt.token != ticket.token:
+            return None
+        run = self._jobs[ticket.job_id][ticket.run]
+        if run.end is not None or attempt.lease_until is None or attempt.lease_until > now:
+            return None
+        envelope = run.envelope
+        self._write(run, attempt, entry, now)
+        # Whoever held the claim has lost it: its own outcome comes too late from here on.
+        attempt.token = secrets.token_hex(8)
+        return Recorded(envelope, entry.step)
+
+    async def conclude(self, request: ClaimRequest, step: Step) -> Recorded | None:
+        """See ``ports.Ledger``."""
+        now = self._clock()
+        if not isinstance(judge(self._known(request.job_id), request.wish, now=now), Conclude):
+            return None
+        return self._ended_without_request(request, step, now)
+
+    async def refuse(self, request: ClaimRequest, step: Step) -> Recorded | None:
+        """See ``ports.Ledger``."""
+        known = self._known(request.job_id)
+        latest = known.latest
+        if latest is None or (request.wish.run > latest.number and known.accepted_run is None):
+            return self._ended_without_request(request, step, self._clock())
+        if not latest.ended or latest.highest is not None:
+            return None
+        # No attempt was ever made, and the event is the same: this is the end that this very body has had before.
+        end = self._jobs[request.job_id][latest.number].recorded_end()
+        same = end.step.event is not None and step.event is not None and end.step.event.id == step.event.id
+        return end if same else None
+
+    async def release(self, ticket: Ticket) -> None:
+        """See ``ports.Ledger``."""
+        runs = self._jobs.get(ticket.job_id, {})
+        run, attempt = runs.get(ticket.run), self._attempt_of(ticket)
+        if run is None:
+            return
+        if attempt is not None and attempt.token == ticket.token and attempt.state is State.CLAIMED:
+            del run.attempts[ticket.attempt]
+        if run.end is None and not run.attempts:
+            del runs[ticket.run]
+
+    async def note_buried(self, job_id: str, run: int) -> None:
+        """See ``ports.Ledger``."""
+        known = self._jobs.get(job_id, {}).get(run)
+        # Not before its end is recorded: until then another worker may have to take the job further.
+        if known is not None and known.end is not None:
+            known.buried = True
+            known.forget_body()
+
+    async def check(self) -> None:
+        """See ``ports.Ledger``."""
+
+    async def forget(self) -> int:
+        """Forget what is past its time; returns how many runs."""
+        now, before = self._clock(), sum(map(len, self._jobs.values()))
+        kept = {
+            job_id: {number: run for number, run in runs.items() if run.forget_at >= now}
+            for job_id, runs in self._jobs.items()
+        }
+        self._jobs = {job_id: runs for job_id, runs in kept.items() if runs}
+        self._limits.forget(now)
+        return before - sum(map(len, self._jobs.values()))
+
+    async def report(self, rates: Mapping[str, float], quotas: Mapping[str, str]) -> Mapping[str, SenderReport]:
+        """See ``ports.Standings``."""
+        return self._limits.report(rates, quotas, self._clock())
+
+    async def probe_soon(self, senders: Iterable[str]) -> None:
+        """See ``ports.Standings``."""
+        self._limits.probe_soon(senders, self._clock())
+
+    async def story(self, job_id: str) -> tuple[RunStory, ...]:
+        """See ``ports.Archive``."""
+        return tuple(
+            RunStory(
+                number,
+                replace(run.envelope, body=b""),
+                run.ended_at,
+                run.end,
+                run.buried,
+                run.forget_at,
+                self._limits.last_turn(job_id, number),
+                tuple(_told(attempt) for _, attempt in sorted(run.attempts.items())),
+            )
+            for number, run in sorted(self._jobs.get(job_id, {}).items())
+        )
+
+    # What is known, and what is written down
+
+    def _known(self, job_id: str) -> Known:
+        runs = self._jobs.get(job_id)
+        if not runs:
+            return Known()
+        number = max(runs)
+        highest = runs[number].highest
+        accepted = [number for number, run in runs.items() if run.end_status == "accepted"]
+        return Known(
+            Run(
+                number,
+                runs[number].end is not None,
+                Attempt(highest.number, highest.state, highest.lease_until or 0.0, highest.due_at or 0.0)
+                if highest
+                else None,
+            ),
+            max(accepted, default=None),
+        )
+
+    def _attempt(self, job_id: str, run: int, number: int) -> tuple[_Run, _Attempt]:
+        known = self._jobs[job_id][run]
+        return known, known.attempts[number]
+
+    def _attempt_of(self, ticket: Ticket) -> _Attempt | None:
+        run = self._jobs.get(ticket.job_id, {}).get(ticket.run)
+        return run.attempts.get(ticket.attempt) if run else None
+
+    def _history(self, request: ClaimRequest, *, before: int) -> History:
+        run = self._jobs.get(request.job_id, {}).get(request.wish.run)
+        earlier = [attempt for attempt in run.attempts.values() if attempt.number < before] if run else []
+        kinds = Counter(attempt.kind for attempt in earlier if attempt.kind is not None)
+        return History(request.envelope.counted, dict(kinds))
+
+    def _paced(self, request: ClaimRequest, now: float) -> ClaimReply:
+        if request.lane is None:
+            return self._granted(request, now, start_at=now)
+        pace = self._limits.pace(request, request.lane, now)
+        match pace:
+            case Go():
+                return self._granted(request, now, start_at=pace.start_at, probe=pace.is_probe)
+            case TakeTurn(start_at):
+                return Wait(start_at)
+            case Held(until):
+                return Wait(until)
+            case Full(until):
+                return Crowded(until)
+            case NoTurn():
+                return NoRoom()
+            case _:  # pragma: no cover
+                assert_never(pace)
+
+    def _granted(self, request: ClaimRequest, now: float, *, start_at: float, probe: bool = False) -> Claimed:
+        wish, lease_until = request.wish, now + request.lease_s
+        run = self._remembered(request)
+        run.attempts[wish.attempt] = _Attempt(wish.attempt, request.token, now, lease_until, start_at, probe)
+        ticket = Ticket(request.job_id, wish.run, wish.attempt, request.token)
+        return Claimed(ticket, self._history(request, before=wish.attempt), start_at, probe)
+
+    def _granted_again(self, request: ClaimRequest, now: float) -> Claimed | None:
+        """Grant the asker's own open claim once more: the answer to the same request was lost on the way."""
+        wish = request.wish
+        ticket = Ticket(request.job_id, wish.run, wish.attempt, request.token)
+        attempt = self._attempt_of(ticket)
+        if attempt is None or attempt.state is not State.CLAIMED or attempt.token != request.token:
+            return None
+        attempt.lease_until = now + request.lease_s
+        return Claimed(ticket, self._history(request, before=wish.attempt), attempt.start_at, attempt.probe)
+
+    def _remembered(self, request: ClaimRequest) -> _Run:
+        runs = self._jobs.setdefault(request.job_id, {})
+        fresh = _Run(request.envelope, request.forget_at)
+        return runs.setdefault(request.wish.run, fresh)
+
+    def _ended_without_request(self, request: ClaimRequest, step: Step, now: float) -> Recorded:
+        run = self._remembered(request)
+        envelope = run.envelope
+        run.finish(step, now)
+        return Recorded(envelope, step)
+
+    def _record(self, ticket: Ticket, entry: Entry, now: float) -> Recorded | None:
+        attempt = self._attempt_of(ticket)
+        if attempt is None:
+            return None
+        run, ours = self._jobs[ticket.job_id][ticket.run], attempt.token == ticket.token
+        accepted = entry.provider_message_id is not None
+        settles = (ours and attempt.state is State.CLAIMED) or (accepted and attempt.state is State.UNKNOWN)
+        if settles and run.end is None:
+            self._write(run, attempt, entry, now)
+            return Recorded(run.envelope, entry.step)
+        if ours and attempt.state is State.SETTLED:
+            # The same call again: the first one was done, but its answer was lost on the way.
+            return run.recorded_end() if run.end is not None else None
+        if ours and attempt.state is entry.state:
+            return Recorded(run.envelope, entry.step)
+        # Too late: somebody has drawn another conclusion, which stands. The provider's id is kept all the same.
+        attempt.provider_message_id = attempt.provider_message_id or entry.provider_message_id
+        return None
+
+    @staticmethod
+    def _write(run: _Run, attempt: _Attempt, entry: Entry, now: float) -> None:
+        step = entry.step
+        attempt.state, attempt.kind, attempt.recorded_at, attempt.lease_until = entry.state, entry.kind, now, None
+        attempt.due_at = step.next.due_at if step.next else None
+        attempt.step = None if step.ends_job else step
+        attempt.provider_message_id = entry.provider_message_id
+        if step.ends_job:
+            run.finish(step, now)
+
+
+def _told(attempt: _Attempt) -> AttemptStory:
+    return AttemptStory(
+        attempt.number,
+        attempt.state,
+        attempt.kind,
+        attempt.claimed_at,
+        attempt.recorded_at,
+        attempt.lease_until,
+        attempt.due_at,
+        attempt.provider_message_id,
+        attempt.step,
+    )

@@ -1,0 +1,24 @@
+-- The ledger's lapse: a claim that ended without an outcome becomes unknown. KEYS: the job.
+
+local now = clock(ARGV[1])
+local number, attempt_number, token = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local entry = {
+    state = ARGV[5], kind = optional(ARGV[6]), step = ARGV[7], status = optional(ARGV[8]), has_letter = ARGV[9] == "1",
+    due_at = optional(ARGV[10]), message_id = optional(ARGV[11]),
+}
+
+local job = Job.load(KEYS[1])
+local run = job.runs[number]
+local attempt = run and run.attempts[attempt_number]
+
+if attempt == nil or attempt.state ~= "claimed" or attempt.token ~= token then
+    return { text(now), "none" }
+end
+if tonumber(attempt.lease_until) > now or run.status ~= nil then
+    return { text(now), "none" }
+end
+local body = job:body(run)
+-- Whoever held the claim has lost it: its own outcome comes too late from here on.
+attempt.token = ARGV[12]
+job:write_entry(run, attempt, entry, now)
+return { text(now), "entry", run.envelope, body }

@@ -1,0 +1,81 @@
+-- pacing.pace in Lua: finds the start of a request, or what keeps it from having one.
+-- lane: rate, latest_start, deadline. track: sender_paid_until, cut, pair_paid_until, turn, quota_until, sender_hold,
+-- template_hold.
+
+local function book(paid_until, now, interval_s, burst)
+    local paid = math.max(paid_until, now) + interval_s
+    return math.max(now, paid - burst * interval_s), paid
+end
+
+local function current_rate(full, cut, now)
+    if cut == nil then
+        return full
+    end
+    local steps = math.floor(math.max(0, now - cut.at) / GROW_EVERY_S)
+    return math.min(full, cut.rate + steps * GROW_STEP * full)
+end
+
+local function find_turn(track, now)
+    if track.turn ~= nil and now <= track.turn + TURN_TOLERANCE_S then
+        return math.max(track.turn, now), track.pair_paid_until
+    end
+    local start, paid = book(track.pair_paid_until, now, PAIR_INTERVAL_S, PAIR_BURST)
+    if start > now then
+        start = start + PAIR_MARGIN_S
+    end
+    return start, paid
+end
+
+local function probed(hold, now)
+    if hold ~= nil then
+        hold.probes = hold.probes + 1
+        hold.probe_at = now + probe_pause_s(hold.probes)
+    end
+end
+
+local function is_being_probed(hold, now)
+    return hold.probes > 0 and now < hold.probe_at - probe_pause_s(hold.probes) + PROBE_S
+end
+
+-- Returns "go", start, sender_paid_until, pair_paid_until (the holds of the track are those after this probe);
+-- "turn", start, pair_paid_until; "held", until; "full", until; or "no_room".
+local function pace(lane, track, now)
+    local held, wait_s = false, HELD_S
+    for _, hold in pairs({ sender = track.sender_hold, template = track.template_hold }) do
+        held = held or now < hold.probe_at
+        if is_being_probed(hold, now) then
+            wait_s = PROBE_S
+        end
+    end
+    if held then
+        return "held", math.min(now + wait_s, lane.deadline)
+    end
+    if now < track.quota_until then
+        return "held", math.min(now + HELD_S, track.quota_until, lane.deadline)
+    end
+    local pair_start, pair_paid_until = find_turn(track, now)
+    if pair_start > lane.latest_start then
+        return "no_room"
+    end
+    if pair_start - now > HORIZON_S then
+        return "turn", pair_start, pair_paid_until
+    end
+    local rate = current_rate(lane.rate, track.cut, now)
+    local interval_s, burst = 1 / rate, math.max(1, rate * BURST_S)
+    -- Nothing is ever booked further ahead; what seems to be was booked before the clock was set back.
+    local booked = math.min(track.sender_paid_until, now + HORIZON_S + burst * interval_s)
+    local start, sender_paid_until = book(booked, now, interval_s, burst)
+    if start - now > HORIZON_S then
+        return "full", start - HORIZON_S / 2
+    end
+    probed(track.sender_hold, now)
+    probed(track.template_hold, now)
+    return "go", math.max(start, pair_start), sender_paid_until, pair_paid_until
+end
+
+local function read_cut(rate, at)
+    if rate and at then
+        return { rate = tonumber(rate), at = tonumber(at) }
+    end
+    return nil
+end

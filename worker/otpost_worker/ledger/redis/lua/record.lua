@@ -1,0 +1,132 @@
+-- The ledger's record: the outcome of a claim, and what it says about its sender.
+-- KEYS: the job; where something was heard also the sender, the quota, the sender's holds.
+
+local now = clock(ARGV[1])
+local number, attempt_number, token = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local entry = {
+    state = ARGV[5], kind = optional(ARGV[6]), step = ARGV[7], status = optional(ARGV[8]), has_letter = ARGV[9] == "1",
+    due_at = optional(ARGV[10]), message_id = optional(ARGV[11]),
+}
+local SENDER, QUOTA, HOLDS = KEYS[2], KEYS[3], KEYS[4]
+
+local job = Job.load(KEYS[1])
+local run = job.runs[number]
+local attempt = run and run.attempts[attempt_number]
+
+local function read_standing(template)
+    local sender = redis.call("HMGET", SENDER, "cut_rate", "cut_at", "unanswered")
+    local quota = redis.call("HMGET", QUOTA, "until", "pauses")
+    local sender_hold, template_hold = read_holds(HOLDS, template, now)
+    return {
+        cut = read_cut(sender[1], sender[2]), unanswered = tonumber(sender[3] or "0"),
+        quota_until = tonumber(quota[1] or "0"), quota_pauses = tonumber(quota[2] or "0"),
+        sender_hold = sender_hold, template_hold = template_hold,
+    }
+end
+
+local function write_sender(standing)
+    redis.call("HSET", SENDER, "unanswered", text(standing.unanswered))
+    if standing.cut ~= nil then
+        redis.call("HSET", SENDER, "cut_rate", text(standing.cut.rate), "cut_at", text(standing.cut.at))
+    end
+    keep(SENDER, SENDER_KEPT_S)
+end
+
+local function write_quota(standing)
+    redis.call("HSET", QUOTA, "until", text(standing.quota_until), "pauses", text(standing.quota_pauses))
+    keep(QUOTA, math.max(standing.quota_until - now, 0) + SENDER_KEPT_S)
+end
+
+-- A new hold is the moment to drop those that are over.
+local function tidy_holds()
+    local flat = redis.call("HGETALL", HOLDS)
+    for i = 1, #flat, 2 do
+        if is_over(flat[i], cjson.decode(flat[i + 1]), now) then
+            redis.call("HDEL", HOLDS, flat[i])
+        end
+    end
+end
+
+local function keep_hold(field, before, after)
+    if before ~= nil and after == nil then
+        redis.call("HDEL", HOLDS, field)
+    elseif before == nil and after ~= nil then
+        tidy_holds()
+        write_hold(HOLDS, field, after)
+    end
+end
+
+local function hear_signal()
+    if SENDER == nil then
+        return {}
+    end
+    local template = ARGV[16]
+    local heard = {
+        signal = ARGV[12], begun_at = tonumber(ARGV[13]), pause_s = tonumber(ARGV[14]), rate = tonumber(ARGV[15]),
+        error = optional(ARGV[17]), remedy = optional(ARGV[18]),
+    }
+    local standing = read_standing(template)
+    local cut, unanswered, quota_until = standing.cut, standing.unanswered, standing.quota_until
+    local pauses, sender_hold, template_hold = standing.quota_pauses, standing.sender_hold, standing.template_hold
+    local news = hear(heard, standing, now)
+    if standing.cut ~= cut or standing.unanswered ~= unanswered then
+        write_sender(standing)
+    end
+    if standing.quota_until ~= quota_until or standing.quota_pauses ~= pauses then
+        write_quota(standing)
+    end
+    keep_hold(WHOLE, sender_hold, standing.sender_hold)
+    keep_hold(template, template_hold, standing.template_hold)
+    for _, one in ipairs(news) do
+        one.at = text(now)
+    end
+    return news
+end
+
+-- Returns how to read the reply, and the envelope, the body, the step and whether it is buried.
+local function record()
+    if attempt == nil then
+        return "none"
+    end
+    local ours = attempt.token == token
+    local settles = (ours and attempt.state == "claimed") or (entry.message_id ~= nil and attempt.state == "unknown")
+    if settles and run.status == nil then
+        job:write_entry(run, attempt, entry, now)
+        return "entry", run.envelope, job:body(run)
+    end
+    if ours and attempt.state == "settled" then
+        -- The same call again: the first one was done, but its answer was lost on the way.
+        if run.status == nil then
+            return "none"
+        end
+        return "end", job:recorded_end(run)
+    end
+    if ours and attempt.state == entry.state then
+        return "entry", run.envelope, job:body(run)
+    end
+    -- Too late: somebody has drawn another conclusion, which stands. The provider's id is kept all the same.
+    if attempt.provider_message_id == nil and entry.message_id ~= nil then
+        attempt.provider_message_id = entry.message_id
+        job:save_attempt(run, attempt)
+    end
+    return "none"
+end
+
+local again = attempt ~= nil and attempt.token == token and attempt.state ~= "claimed"
+local told = "[]"
+if again then
+    told = attempt.news or "[]"
+else
+    local news = hear_signal()
+    if #news > 0 then
+        told = cjson.encode(news)
+        if attempt ~= nil then
+            attempt.news = told
+        end
+    end
+end
+local reply = { record() }
+if not again and attempt ~= nil and attempt.news ~= nil then
+    job:save_attempt(run, attempt)
+end
+return { text(now), told, unpack(reply) }

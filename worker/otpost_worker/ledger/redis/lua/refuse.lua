@@ -1,0 +1,23 @@
+-- The ledger's refuse: a body that is no job ends its run, unless its id belongs to another job. KEYS: the job.
+
+local now = clock(ARGV[1])
+local number = tonumber(ARGV[2])
+local forget_at, envelope, body, step, status, event_id = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[9]
+
+local job = Job.load(KEYS[1])
+local latest = job.latest
+if latest == nil or (number > latest.number and job:accepted_run() == nil) then
+    local run = job:remember_run(number, envelope, body, forget_at, now)
+    local kept = job:body(run)
+    job:finish(run, status, step, ARGV[8] == "1", now)
+    return { text(now), "entry", run.envelope, kept }
+end
+if latest.status == nil or latest.highest ~= nil then
+    return { text(now), "none" }
+end
+-- No attempt was ever made, and the event is the same: this is the end that this very body has had before.
+local event = cjson.decode(latest.step).event
+if type(event) ~= "table" or event.id ~= event_id then
+    return { text(now), "none" }
+end
+return { text(now), "end", job:recorded_end(latest) }

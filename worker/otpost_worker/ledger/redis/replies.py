@@ -1,0 +1,204 @@
+"""What the scripts answer, and what is read without one; times by the worker's clock [pure]."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from otpost_worker.attempts import Acknowledge, State, Wait
+from otpost_worker.decision import History
+from otpost_worker.envelope import Step
+from otpost_worker.ledger.coding import envelope_from_json, error_from_json
+from otpost_worker.outcome import Kind
+from otpost_worker.pacing import HOLD_KEPT_S, Cut, Hold, current_rate
+from otpost_worker.ports import (
+    AttemptStory,
+    Claimed,
+    ClaimReply,
+    ClaimRequest,
+    Crowded,
+    HoldReport,
+    Lapsed,
+    MustEnd,
+    NoRoom,
+    Recorded,
+    RunStory,
+    SenderReport,
+    Ticket,
+)
+from otpost_worker.standing import Change, News
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from otpost_worker.ledger.redis.offset import ClockOffset
+    from otpost_worker.standing import Heard
+
+
+def claim_reply(request: ClaimRequest, reply: Sequence[bytes], offset: ClockOffset) -> ClaimReply:
+    """Read the reply to a claim."""
+    wish = request.wish
+    match reply:
+        case [b"claimed", history, start_at, probe]:
+            ticket = Ticket(request.job_id, wish.run, wish.attempt, request.token)
+            return Claimed(ticket, _history(request, history), _moment(start_at, offset), probe == b"1")
+        case [b"wait" | b"crowded" as how, until]:
+            return (Wait if how == b"wait" else Crowded)(_moment(until, offset))
+        case [b"end", *end]:
+            return recorded_end(end)
+        case [b"repeat", envelope, body, step, due_at]:
+            return Recorded(envelope_from_json(envelope, body), _step(step, due_at, offset))
+        case [b"lapsed", number, token, history, envelope, body]:
+            ticket = Ticket(request.job_id, wish.run, int(number), token.decode())
+            return Lapsed(ticket, _history(request, history), envelope_from_json(envelope, body))
+        case [b"must_end", history, unknown]:
+            return MustEnd(_history(request, history), int(unknown) if unknown else None)
+        case [b"no_room"]:
+            return NoRoom()
+        case [b"acknowledge"]:
+            return Acknowledge()
+        case _:
+            raise AssertionError(f"no reply of the claim script begins with {reply[0]!r}")
+
+
+def recorded(reply: Sequence[bytes], step: Step) -> Recorded | None:
+    """Read the reply of a script that writes *step* down, unless something else stands."""
+    match reply:
+        case [b"entry", envelope, body]:
+            return Recorded(envelope_from_json(envelope, body), step)
+        case [b"end", *end]:
+            return recorded_end(end)
+        case _:
+            return None
+
+
+def recorded_end(reply: Sequence[bytes]) -> Recorded:
+    """Read an end that was recorded, without its dead letter where that is noted."""
+    envelope, body, step, buried = reply
+    end = Step.from_json(step)
+    return Recorded(envelope_from_json(envelope, body), Step(end.event) if buried else end)
+
+
+def news(reply: bytes, heard: Heard | None, offset: ClockOffset) -> tuple[News, ...]:
+    """Read what changed about a sender."""
+    return () if heard is None else tuple(_one_news(one, heard, offset) for one in orjson.loads(reply))
+
+
+def _one_news(told: Mapping[str, str], heard: Heard, offset: ClockOffset) -> News:
+    change, lane = Change(told["change"]), heard.lane
+    of_template = "template" in told
+    return News(
+        change,
+        lane.sender,
+        offset.to_worker(float(told["at"])),
+        lane.template if of_template else None,
+        lane.language if of_template else None,
+        error=None if change is Change.RESUMED else heard.error,
+        rate=float(told["rate"]) if "rate" in told else None,
+        until=offset.to_worker(float(told["until"])) if "until" in told else None,
+    )
+
+
+def _history(request: ClaimRequest, counts: bytes) -> History:
+    return History(request.envelope.counted, {Kind(kind): count for kind, count in orjson.loads(counts).items()})
+
+
+def _step(step: bytes, due_at: bytes, offset: ClockOffset) -> Step:
+    """Read a step; when it is due was written down by Redis's clock, as another worker's may differ from ours."""
+    known = Step.from_json(step)
+    if known.next is None or not due_at:
+        return known
+    return replace(known, next=replace(known.next, due_at=_moment(due_at, offset)))
+
+
+def _moment(text: bytes | str, offset: ClockOffset) -> float:
+    return offset.to_worker(float(text))
+
+
+# For whoever watches the senders
+
+
+def sender_report(
+    cut: Sequence[bytes | None],
+    quota_until: bytes | None,
+    holds: Mapping[bytes, bytes],
+    *,
+    rate: float,
+    now: float,
+    offset: ClockOffset,
+) -> SenderReport:
+    """Read how a sender is doing; *now* by Redis's clock."""
+    cut_rate, cut_at = cut
+    cut_now = None if cut_rate is None or cut_at is None else Cut(float(cut_rate), float(cut_at))
+    until = float(quota_until or 0.0)
+    found = sorted((field.decode(), orjson.loads(hold)) for field, hold in holds.items())
+    return SenderReport(
+        current_rate(rate, cut_now, now),
+        offset.to_worker(until) if until > now else None,
+        tuple(
+            _hold_report(field, hold, offset)
+            for field, hold in found
+            if not field or float(hold["probe_at"]) > now - HOLD_KEPT_S
+        ),
+    )
+
+
+def _hold_report(field: str, hold: Mapping[str, str], offset: ClockOffset) -> HoldReport:
+    template, _, language = field.partition("/")
+    error = hold.get("error")
+    return HoldReport(
+        Hold(_moment(hold["since"], offset), _moment(hold["probe_at"], offset), int(hold["probes"])),
+        template or None,
+        language or None,
+        error_from_json(orjson.loads(error)) if error else None,
+        hold.get("remedy"),
+    )
+
+
+# For whoever wants to know what became of a job
+
+
+def story(job: Mapping[bytes, bytes], turns: Mapping[bytes, bytes], offset: ClockOffset) -> tuple[RunStory, ...]:
+    """Read everything that is known of a job."""
+    fields = {name.decode(): value for name, value in job.items()}
+    runs = {int(name[1:]): orjson.loads(value) for name, value in fields.items() if name[0] == "r"}
+    return tuple(_run_story(number, run, fields, turns, offset) for number, run in sorted(runs.items()))
+
+
+def _run_story(
+    number: int, run: Mapping[str, str], fields: Mapping[str, bytes], turns: Mapping[bytes, bytes], offset: ClockOffset
+) -> RunStory:
+    prefix = f"a{number}."
+    attempts = {int(name.removeprefix(prefix)): value for name, value in fields.items() if name.startswith(prefix)}
+    booked = [float(at) for name, at in turns.items() if name.startswith(f"{number}.".encode())]
+    step, ended_at = run.get("step"), run.get("ended_at")
+    return RunStory(
+        number,
+        envelope_from_json(run["envelope"].encode(), None),
+        _moment(ended_at, offset) if ended_at else None,
+        Step.from_json(step.encode()) if step else None,
+        "buried" in run,
+        _moment(run["forget_at"], offset),
+        offset.to_worker(max(booked)) if booked else None,
+        tuple(_attempt_story(one, orjson.loads(value), offset) for one, value in sorted(attempts.items())),
+    )
+
+
+def _attempt_story(number: int, attempt: Mapping[str, Any], offset: ClockOffset) -> AttemptStory:
+    def moment(name: str) -> float | None:
+        return _moment(attempt[name], offset) if name in attempt else None
+
+    kind, step = attempt.get("kind"), attempt.get("step")
+    return AttemptStory(
+        number,
+        State(attempt["state"]),
+        Kind(kind) if kind else None,
+        _moment(attempt["claimed_at"], offset),
+        moment("recorded_at"),
+        moment("lease_until"),
+        moment("due_at"),
+        attempt.get("provider_message_id"),
+        _step(step.encode(), attempt.get("due_at", "").encode(), offset) if step else None,
+    )
