@@ -1,4 +1,4 @@
-"""Foreign clients that tests publish with, installed where they are missing: Node's amqplib, and amqp-publish."""
+"""Foreign clients that tests publish and seal with, installed where they are missing: Node's, and amqp-publish."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _INSTALL_TIMEOUT_S: Final = 600
 
 
 def node_modules() -> Path:
-    """Return the folder of the Node packages, with amqplib in it; the test fails where it cannot be had."""
+    """Return the folder of the Node packages, as tests/node asks for them; the test fails where they cannot be had."""
     ensure("ensure_node.sh")
     modules = NODE / "node_modules"
     # Of tests that run at the same time, one installs.
     with (NODE / "package.json").open(encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (modules / "amqplib" / "package.json").is_file():
-            _run_or_fail(["npm", "ci", "--no-audit", "--no-fund"], "Node's amqplib", folder=NODE)
+        if not all((modules / name / "package.json").is_file() for name in ("amqplib", "libsodium-wrappers")):
+            _run_or_fail(["npm", "ci", "--no-audit", "--no-fund"], "packages of Node's", folder=NODE)
     return modules
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -24,7 +25,7 @@ ROOT: Final = Path(__file__).parents[1]
 TEXT: Final = (ROOT / "docs" / "producers.md").read_text(encoding="utf-8")
 _BLOCK: Final = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # Its own comment at its top names each program's file.
-_FILE: Final = re.compile(r"(?://|#) (\w+\.(?:js|php|java|go|sh)): ")
+_FILE: Final = re.compile(r"(?://|#) (\w+\.(?:js|php|java|go|sh|py)): ")
 _BUILD_TIMEOUT_S: Final = 300
 
 
@@ -123,6 +124,29 @@ JAVA: Final = Language(
 )
 GO: Final = Language(
     "Go", "publish.go", "results.go", _prepare_go, lambda folder, file: [str(folder / file.removesuffix(".go"))]
+)
+
+
+@dataclass(frozen=True)
+class Sealer:
+    """How the program is run that seals a code in one language."""
+
+    name: str
+    program: str
+    prepare: Callable[[Path], None]
+    interpreter: str
+
+    def ready_in(self, folder: Path) -> Sequence[str]:
+        """Write the program into `folder`, and give the command that runs it."""
+        (folder / self.program).write_text(programs_of_the_page()[self.program], encoding="utf-8")
+        self.prepare(folder)
+        return [self.interpreter, str(folder / self.program)]
+
+
+SEALERS: Final = (
+    Sealer("Node", "seal.js", _prepare_node, "node"),
+    Sealer("PHP", "seal.php", lambda _: ensure("ensure_php.sh"), "php"),
+    Sealer("Python", "seal.py", lambda _: None, sys.executable),
 )
 
 

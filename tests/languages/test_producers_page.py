@@ -12,11 +12,26 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 import pytest
+from pydantic import SecretStr
 
 from message_schemas import problems
-from producers_page import GO, JAVA, NODE, PHP, ROOT, SHELL, TEXT, Language, Programs, programs_of_the_page
+from otpost import PrivateKey
+from producers_page import (
+    GO,
+    JAVA,
+    NODE,
+    PHP,
+    ROOT,
+    SEALERS,
+    SHELL,
+    TEXT,
+    Language,
+    Programs,
+    Sealer,
+    programs_of_the_page,
+)
 from published_results import publish_event, publish_results
-from service import PATIENCE_S, Amqp, declare_topology, running_service
+from service import PATIENCE_S, Amqp, declare_topology, job_body, running_service
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -28,6 +43,7 @@ if TYPE_CHECKING:
 LONG: Final = (JAVA, GO)
 LANGUAGES: Final = (NODE, PHP, SHELL, *LONG)
 CODE: Final = "493817"
+KEY: Final = PrivateKey(b"k" * 32)
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -207,8 +223,25 @@ async def test_the_stream_is_read_from_an_offset_on(programs: Programs, vhost: V
         assert await lines(output, 2) == ["job-1 accepted", "job-2 accepted"]
 
 
+@pytest.mark.parametrize("sealer", SEALERS, ids=lambda one: one.name)
+async def test_a_code_that_was_sealed_there_reaches_the_provider(sealer: Sealer, vhost: Vhost, tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *sealer.ready_in(tmp_path),
+        env=os.environ | {"OTPOST_PUBLIC_KEY": str(KEY.public)},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(PATIENCE_S):
+        out, _ = await process.communicate(f"{CODE}\n".encode())
+    async with running_service(vhost, tmp_path, private_keys=SecretStr(KEY.reveal())) as service:
+        await service.publish(job_body(id="job-1", code=None, sealed_code=out.decode().strip()))
+        await service.wait_for_result("job-1", "accepted")
+        [entry] = service.simulator.journal.entries()
+        assert entry.code == CODE
+
+
 def test_every_program_of_the_page_is_run_here() -> None:
-    run_here = {file for one in LANGUAGES for file in (one.publisher, one.reader)}
+    run_here = {file for one in LANGUAGES for file in (one.publisher, one.reader)} | {one.program for one in SEALERS}
     assert programs_of_the_page().keys() == run_here
 
 

@@ -66,7 +66,19 @@ def test_no_number_with_a_plus_stays_whole(digits: str) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["code", "sealed_code", "body", "to", "access_token", "token", "authorization", "app_secret", "verify_token"],
+    [
+        "code",
+        "sealed_code",
+        "sealed_body",
+        "private_keys",
+        "body",
+        "to",
+        "access_token",
+        "token",
+        "authorization",
+        "app_secret",
+        "verify_token",
+    ],
 )
 @pytest.mark.parametrize("value", ["493817", b"493817", ["493817"], {"a": "493817"}])
 def test_secret_keys_are_hidden_whatever_they_hold(key: str, value: object) -> None:
