@@ -141,4 +141,6 @@ async def test_no_code_that_a_producer_sealed_can_be_read_anywhere(vhost: Vhost,
     for name in ("the queue of jobs, before anybody took one", f"the queue {DEAD}", "the worker's log"):
         assert places.found[name], name
     assert b"tried-again" in b"".join(places.found[name] for name in places.found if "otpost.delay" in name)
+    unsendable = {entry["job_id"]: entry["kind"] for entry in logs if entry.get("event") == "job.unsendable"}
+    assert unsendable == {"stranger": "no_key", "nonsense": "invalid_job"}
     assert places.found["the worker's log"].count(b"attempt.finished") >= len(FATES)

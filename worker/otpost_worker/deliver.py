@@ -132,7 +132,10 @@ class Deliverer:
     def _unsendable(self, parcel: Parcel) -> Bury | None:
         """Look whether the code can be had at all, before anything is claimed for it."""
         code = self._codes.read(parcel.job)
-        return Bury(code) if isinstance(code, Error) else None
+        if isinstance(code, str):
+            return None
+        self._reporter.unsendable(parcel, code)
+        return Bury(code)
 
     async def _advance(self, parcel: Parcel, ending: Ending | None) -> None:
         late = False

@@ -8,7 +8,7 @@ import structlog
 
 from otpost_worker.clocks import TOLERATED_S, ClockWatch
 from otpost_worker.decision import Decision, Halt, RetryIn
-from otpost_worker.outcome import Accepted, Outcome
+from otpost_worker.outcome import Accepted, Error, Outcome
 
 if TYPE_CHECKING:
     from otpost_worker.envelope import Parcel
@@ -24,6 +24,12 @@ class Reporter:
         self._sender = sender
         self._observer = observer
         self._clock_watch = ClockWatch("whoever made the job (created_at)")
+
+    def unsendable(self, parcel: Parcel, error: Error) -> None:
+        """A job's code cannot be had, so that there is nothing to send."""
+        _log.warning(
+            "job.unsendable", job_id=parcel.job.id, sender=self._sender, kind=error.kind.value, detail=error.detail
+        )
 
     def request_begun(self, parcel: Parcel, ticket: Ticket, now: float) -> None:
         """A request leaves at *now*."""
