@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otpost import BrokerUnreachable, NoResult, OtpJob, OtpResult, UnknownSender
+from otpost import BrokerUnreachable, NoResult, Opener, OtpJob, OtpResult, PrivateKey, UnknownSender
 from otpost.testing import RecordedJob, RecordingBlockingProducer, RecordingProducer, end_of
 
 JOB = OtpJob(id="job-1", to="+12025550187", code="806274", ref={"order": 7})
@@ -70,3 +70,16 @@ def test_the_blocking_twin_fails_as_told() -> None:
         producer.__enter__()
     producer.close()
     assert producer.sent == []
+
+
+async def test_neither_fake_seals_so_that_a_test_sees_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = PrivateKey(b"k" * 32)
+    monkeypatch.setenv("OTPOST_PUBLIC_KEY", str(key.public))
+    producer, blocking = RecordingProducer(), RecordingBlockingProducer()
+    await producer.send(JOB)
+    blocking.send_many([JOB, JOB.sealed(key.public)])
+    assert [job.code for job in (*producer.jobs, *blocking.jobs)] == ["806274", "806274", None]
+    # What a service has sealed itself its test opens with a key of its own.
+    sealed = blocking.jobs[1].sealed_code
+    assert sealed is not None
+    assert Opener([key]).open(sealed) == b"806274"
