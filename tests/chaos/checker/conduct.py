@@ -1,0 +1,57 @@
+"""How the workers behaved: none died by itself, none left work behind in a clean end, none told of a bug."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Final
+
+import orjson
+
+from chaos.checker.evidence import Violation
+from chaos.checker.requests import interrupted_attempts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from chaos.checker.evidence import Evidence, Life
+
+CONDUCT: Final = "shutdown is not failure"
+SOUND: Final = "no bug shows"
+_SHOWN: Final = 300
+_KILLED: Final = -signal.SIGKILL
+
+
+def check(evidence: Evidence, logs: Mapping[str, bytes]) -> Iterator[Violation]:
+    """Judge each process by its end, and each log by what should never be in one."""
+    workers = {passing.pid for passing in evidence.passings}
+    for life in evidence.lives:
+        yield from _end_of(life, has_worked=life.pid in workers)
+    clean = {life.pid for life in evidence.lives if life.status == 0}
+    for attempt, pid in sorted(interrupted_attempts(evidence).items()):
+        if pid in clean:
+            yield Violation(
+                CONDUCT, attempt[0], f"run {attempt[1]}, attempt {attempt[2]}: claimed, then left by a clean end"
+            )
+    for name, text in logs.items():
+        yield from _log(name, text)
+
+
+def _end_of(life: Life, *, has_worked: bool) -> Iterator[Violation]:
+    expected = {"term": 0, "kill": _KILLED, "probe": _KILLED, "": None}[life.told]
+    # A process that has not begun yet may be ended by the signal itself.
+    early = life.status == -signal.SIGTERM and life.told == "term" and not has_worked
+    if life.status != expected and not early:
+        what = f"ended with {life.status} after {life.ended_at - life.began_at:.1f} s"
+        yield Violation(CONDUCT, life.worker, f"process {life.pid} {what}, told {life.told or 'nothing'}")
+
+
+def _log(name: str, text: bytes) -> Iterator[Violation]:
+    lines = text.split(b"\n")
+    for line in lines[:-1]:  # a process that was killed may have left half a line
+        try:
+            entry = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            yield Violation(SOUND, name, f"not a log line: {line[:_SHOWN].decode(errors='replace')}")
+            return
+        if entry.get("event") == "job.crashed" or "exception" in entry:
+            yield Violation(SOUND, name, f"a bug: {line[: 3 * _SHOWN].decode(errors='replace')}")

@@ -1,0 +1,126 @@
+"""Nothing lost: every confirmed job ends exactly once a run, and its dead letter is there if it failed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from chaos.checker.evidence import ENDS, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from chaos.checker.evidence import Evidence, Job, Letter
+
+Run = tuple[str, int]
+
+LOST = "nothing lost"
+
+
+def check(evidence: Evidence) -> Iterator[Violation]:
+    """Hold results and dead letters against the jobs that were confirmed."""
+    jobs = {job.id: job for job in evidence.jobs if job.id is not None and not job.is_copy}
+    ends = ends_by_run(evidence)
+    yield from _exactly_once(evidence, jobs, ends)
+    yield from _wanted(evidence, jobs, ends)
+    yield from _same_copies(evidence)
+    yield from _letters(evidence, ends)
+    yield from _nameless(evidence)
+    for queue, count in evidence.left.items():
+        yield Violation(LOST, queue, f"{count} messages are left in it")
+
+
+def ends_by_run(evidence: Evidence) -> dict[Run, dict[str, dict[str, Any]]]:
+    """Collect the end events of each run by their ids; copies of one event count once."""
+    ends: dict[Run, dict[str, dict[str, Any]]] = defaultdict(dict)
+    for result in evidence.results:
+        if result.kind != "otpost.result.v1":
+            continue
+        event = result.event
+        if event["status"] in ENDS and event["job_id"] is not None:
+            ends[event["job_id"], event["run"]].setdefault(event["event_id"], event)
+    return ends
+
+
+def end_of(event: Mapping[str, Any]) -> str:
+    """Say an end in a word or two: the status, and of a failure its kind."""
+    return f"failed {event['error']['kind']}" if event["status"] == "failed" else str(event["status"])
+
+
+def _exactly_once(
+    evidence: Evidence, jobs: Mapping[str, Job], ends: Mapping[Run, Mapping[str, Any]]
+) -> Iterator[Violation]:
+    due = {(job.id, 1) for job in jobs.values() if job.confirmed and job.id is not None}
+    due |= {(replay.id, replay.run) for replay in evidence.replays if replay.is_sure}
+    possible = due | {(job.id, 1) for job in jobs.values() if job.id is not None}
+    possible |= {(replay.id, replay.run) for replay in evidence.replays}
+    for job_id, run in sorted(due):
+        if not ends.get((job_id, run)):
+            yield Violation(LOST, job_id, f"run {run} was confirmed and has not ended")
+    for (job_id, run), events in sorted(ends.items()):
+        if len(events) > 1:
+            yield Violation(LOST, job_id, f"run {run} has ended {len(events)} times: {', '.join(sorted(events))}")
+        if (job_id, run) not in possible:
+            yield Violation(LOST, job_id, f"run {run} has ended, but nobody asked for it")
+
+
+def _wanted(evidence: Evidence, jobs: Mapping[str, Job], ends: Mapping[Run, Mapping[str, Any]]) -> Iterator[Violation]:
+    """An end has to be one of those that this kind of job may have, or one that trouble explains."""
+    replayed = {(replay.id, replay.run) for replay in evidence.replays}
+    for (job_id, run), events in sorted(ends.items()):
+        job = jobs.get(job_id)
+        if job is None or (job_id, run) in replayed:
+            continue
+        for event in events.values():
+            end = end_of(event)
+            # Answers that were lost, and time that was lost, can happen to whatever is sent.
+            explained = job.is_sendable and end in ("expired", "failed unknown")
+            if end not in job.wanted and not explained:
+                yield Violation(LOST, job_id, f"run {run} ended as {end}, a job '{job.kind}' ends as {job.wanted}")
+
+
+def _same_copies(evidence: Evidence) -> Iterator[Violation]:
+    first: dict[str, str] = {}
+    for result in evidence.results:
+        if result.kind != "otpost.result.v1":
+            continue
+        event = result.event
+        if first.setdefault(event["event_id"], result.body) != result.body:
+            yield Violation(LOST, str(event["job_id"]), f"two different events have the id {event['event_id']}")
+
+
+def _letters(evidence: Evidence, ends: Mapping[Run, Mapping[str, Mapping[str, Any]]]) -> Iterator[Violation]:
+    copied = {job.id for job in evidence.jobs if job.is_copy}
+    letters: dict[Run, list[Letter]] = defaultdict(list)
+    for letter in evidence.letters:
+        if letter.id is not None:
+            letters[letter.id, letter.run].append(letter)
+    for (job_id, run), events in sorted(ends.items()):
+        reasons = {event["error"]["kind"] for event in events.values() if event["status"] == "failed"}
+        found = {letter.reason for letter in letters.get((job_id, run), [])}
+        if missing := reasons - found:
+            yield Violation(LOST, job_id, f"run {run} failed ({', '.join(missing)}) and left no such dead letter")
+    for (job_id, run), written in sorted(letters.items()):
+        run_ends = {end_of(event) for event in ends.get((job_id, run), {}).values()}
+        for letter in written:
+            is_copy = job_id in copied and letter.reason == "invalid_job"
+            if f"failed {letter.reason}" not in run_ends and not is_copy:
+                ended = ", ".join(run_ends) or "not ended"
+                yield Violation(
+                    LOST, job_id, f"there is a dead letter ({letter.reason}) of run {run}, which is {ended}"
+                )
+
+
+def _nameless(evidence: Evidence) -> Iterator[Violation]:
+    """Of bodies without an id nothing but the number can be told: each has an end and a dead letter, at least."""
+    confirmed = sum(job.confirmed for job in evidence.jobs if job.id is None)
+    ended = {
+        result.event["event_id"]
+        for result in evidence.results
+        if result.kind == "otpost.result.v1" and result.event["job_id"] is None
+    }
+    buried = sum(letter.id is None for letter in evidence.letters)
+    if len(ended) < confirmed:
+        yield Violation(LOST, "jobs without an id", f"{confirmed} were confirmed and {len(ended)} have ended")
+    if buried < confirmed:
+        yield Violation(LOST, "jobs without an id", f"{confirmed} were confirmed and {buried} are dead letters")

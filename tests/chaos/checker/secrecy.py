@@ -1,0 +1,67 @@
+"""Nothing leaked: no code and no full number where it must not be, whatever the workers went through."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Final
+
+import orjson
+
+from chaos.checker.evidence import Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from chaos.checker.evidence import Evidence, Job
+
+LEAKED: Final = "nothing leaked"
+_WAMID: Final = "provider_message_id"
+
+
+def check(evidence: Evidence, texts: Mapping[str, bytes], stores: Mapping[str, bytes]) -> Iterator[Violation]:
+    """Search every text that somebody may read, and for sealed jobs everything that the broker and the ledger keep.
+
+    *texts*: logs, metrics, outputs. *stores*: the files of ledger and broker.
+    """
+    everything = dict(texts)
+    everything["the results"] = "\n".join(map(_without_wamid, (result.body for result in evidence.results))).encode()
+    everything["the results' properties"] = "\n".join(result.properties for result in evidence.results).encode()
+    everything["the dead letters' headers"] = "\n".join(letter.headers for letter in evidence.letters).encode()
+    everything["our own word for a message"] = "\n".join(
+        str(request.callback) for request in evidence.requests
+    ).encode()
+    numbers = {job.to for job in evidence.jobs if job.to}
+    for name, text in everything.items():
+        for job in _with_code(evidence.jobs, text):
+            yield Violation(LEAKED, job.id or job.kind, f"its code is in {name}")
+        for number in sorted(numbers):
+            if number.encode() in text:
+                yield Violation(LEAKED, _owner(evidence, number), f"its full number is in {name}")
+            elif _base64(number) in text:
+                yield Violation(LEAKED, _owner(evidence, number), f"its full number is in {name}, as base64")
+    sealed = [job for job in evidence.jobs if job.is_sealed]
+    letters = "\n".join(letter.body for letter in evidence.letters).encode()
+    for name, content in {**stores, "the dead letters": letters}.items():
+        for job in _with_code(sealed, content):
+            yield Violation(LEAKED, job.id or job.kind, f"its code was sealed, and is in {name}")
+
+
+def _with_code(jobs: Iterable[Job], content: bytes) -> Iterator[Job]:
+    for job in jobs:
+        if job.code and job.code.encode() in content:
+            yield job
+
+
+def _owner(evidence: Evidence, number: str) -> str:
+    return next(job.id or job.kind for job in evidence.jobs if job.to == number)
+
+
+def _without_wamid(body: str) -> str:
+    event = orjson.loads(body)
+    event.pop(_WAMID, None)
+    return orjson.dumps(event).decode()
+
+
+def _base64(digits: str) -> bytes:
+    """Make what base64 makes of these digits inside something longer, at the offset that a wamid has."""
+    return base64.b64encode(b"xxx" + digits.encode())[4:-4]

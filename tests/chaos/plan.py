@@ -1,0 +1,164 @@
+"""What goes wrong in a run, drawn by its seed: where workers die, and what happens to the world around them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from random import Random
+
+
+class FaultKind(StrEnum):
+    """A kind of fault; where it strikes is told by the fault."""
+
+    KILL = "worker: SIGKILL"
+    TERM = "worker: SIGTERM"
+    BROKER_KILL = "broker: kill -9 and start"
+    BROKER_RESTART = "broker: restart"
+    BROKER_ALARM = "broker: memory alarm"
+    LEDGER_KILL = "ledger: kill -9 and start"
+    LEDGER_RESTART = "ledger: restart"
+    CUT = "connections cut"
+    STALL = "connections stalled"
+    STALL_TO_SERVER = "connections stalled toward the server"
+    STALL_TO_CLIENT = "connections stalled toward the worker"
+    STALL_THEN_CUT = "connections stalled, then cut"
+    HALF_CLOSE_CLIENT = "connections half-closed toward the worker"
+    HALF_CLOSE_SERVER = "connections half-closed toward the server"
+    REFUSE = "new connections refused"
+    LOSE_ANSWERS = "answers lost"
+    CLOCK = "clock moved"
+
+
+class Line(StrEnum):
+    """What a worker is connected with."""
+
+    BROKER = "broker"
+    LEDGER = "ledger"
+    SIMULATOR = "simulator"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that happens *at_s* seconds after the beginning, for *for_s* seconds.
+
+    *line*: whose connections, where it is about connections. *worker*: the index of the one it happens to; None for
+    all. *amount*: how many answers, or by how many seconds the clock is moved.
+    """
+
+    at_s: float
+    kind: FaultKind
+    for_s: float = 0.0
+    line: Line | None = None
+    worker: int | None = None
+    amount: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """What it is counted as."""
+        return f"{self.line}: {self.kind}" if self.line else str(self.kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A process of a worker kills itself when it comes by *point* for the *nth* time."""
+
+    point: str
+    nth: int
+
+    @property
+    def name(self) -> str:
+        """What it is counted as."""
+        return f"SIGKILL {self.point}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that will go wrong. *deaths*: for each worker those of its processes, one after the other."""
+
+    faults: tuple[Fault, ...]
+    deaths: tuple[tuple[Death, ...], ...]
+
+    @property
+    def kills_broker(self) -> bool:
+        """Whether the broker's node goes down."""
+        return any(fault.kind in (FaultKind.BROKER_KILL, FaultKind.BROKER_RESTART) for fault in self.faults)
+
+
+# How often a point is passed decides how late its nth passing may be drawn, so that it comes at all.
+_OFTEN: Final = ("claim", "request", "record", "event", "acknowledge")
+_SOMETIMES: Final = ("next home", "note")
+_RARELY: Final = ("lapse", "conclude", "refuse", "release")
+POINTS: Final = (
+    *(f"{when} {arrow}" for arrow in (*_OFTEN, *_SOMETIMES, *_RARELY) for when in ("before", "after")),
+    "within request",
+)
+_PASSES: Final = {"often": 30, "sometimes": 5, "rarely": 1}
+
+_LINES: Final = (
+    FaultKind.CUT,
+    FaultKind.STALL,
+    FaultKind.STALL_TO_SERVER,
+    FaultKind.STALL_TO_CLIENT,
+    FaultKind.STALL_THEN_CUT,
+    FaultKind.HALF_CLOSE_CLIENT,
+    FaultKind.HALF_CLOSE_SERVER,
+    FaultKind.REFUSE,
+    FaultKind.LOSE_ANSWERS,
+)
+# Longer, and what was held back would arrive so late that the simulator's limits, not the worker's, are at fault.
+_SHORT_STALL_S: Final = 0.3
+_LONG_STALLS_S: Final = (0.5, 2.0, 5.0)
+_MOVES_S: Final = (-20.0, -3.0, 2.0, 4.0, 20.0)
+
+
+def plan_faults(dice: Random, *, seed: int, workers: int, span_s: float, has_own_ledger: bool) -> Plan:
+    """Draw a plan; *seed* also sees to it that each point and each kind of fault comes in its turn.
+
+    *has_own_ledger*: the ledger is a server, with connections to it and a clock of its own.
+    """
+    deaths = tuple(
+        tuple(_death(dice, seed * workers * 2 + worker * 2 + life) for life in range(2)) for worker in range(workers)
+    )
+    lines = [Line.BROKER, Line.SIMULATOR, *([Line.LEDGER] if has_own_ledger else [])]
+    faults = [_on_line(dice, line, kind, workers, span_s) for line in lines for kind in dice.sample(_LINES, 3)]
+    faults += [
+        Fault(dice.uniform(0, span_s), FaultKind.KILL, worker=dice.randrange(workers)),
+        Fault(dice.uniform(0, span_s), FaultKind.TERM, worker=dice.randrange(workers)),
+    ]
+    faults += _in_turn(dice, seed, workers, span_s, has_own_ledger=has_own_ledger)
+    return Plan(tuple(sorted(faults, key=lambda fault: fault.at_s)), deaths)
+
+
+def _death(dice: Random, number: int) -> Death:
+    point = POINTS[number % len(POINTS)]
+    arrow = point.split(" ", 1)[1]
+    how_often = "often" if arrow in _OFTEN else "sometimes" if arrow in _SOMETIMES else "rarely"
+    return Death(point, dice.randint(1, _PASSES[how_often]))
+
+
+def _on_line(dice: Random, line: Line, kind: FaultKind, workers: int, span_s: float) -> Fault:
+    worker = dice.choice([*range(workers), None])
+    for_s = dice.choice(_LONG_STALLS_S)
+    if line is Line.SIMULATOR and kind in (FaultKind.STALL, FaultKind.STALL_TO_SERVER, FaultKind.STALL_TO_CLIENT):
+        for_s = _SHORT_STALL_S
+    return Fault(dice.uniform(0, span_s), kind, for_s, line, worker, amount=dice.randint(1, 8))
+
+
+def _in_turn(dice: Random, seed: int, workers: int, span_s: float, *, has_own_ledger: bool) -> list[Fault]:
+    """What is too slow or too coarse for every run, each in its turn."""
+    turn = seed // 2 if has_own_ledger else seed
+    at_s = dice.uniform(span_s / 4, span_s * 3 / 4)
+    faults = {
+        0: [Fault(at_s, FaultKind.BROKER_ALARM, for_s=3.0)],
+        1: [Fault(at_s, FaultKind.CLOCK, amount=dice.choice(_MOVES_S), worker=dice.randrange(workers))],
+        2: [Fault(at_s, FaultKind.BROKER_KILL, for_s=dice.choice([0.0, 2.0]))],
+        3: [],
+        4: [Fault(at_s, FaultKind.BROKER_RESTART)],
+    }[turn % 5]
+    if has_own_ledger:
+        kind = dice.choice([FaultKind.LEDGER_KILL, FaultKind.LEDGER_RESTART])
+        faults.append(Fault(dice.uniform(0, span_s), kind, for_s=dice.choice([0.0, 1.0, 4.0])))
+    return faults

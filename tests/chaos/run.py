@@ -1,0 +1,224 @@
+"""One run from its beginning to its end: play it, collect what it left, judge it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+import orjson
+
+from chaos.checker import reading
+from chaos.checker.evidence import ENDS, Evidence, Passing, Replay, Terms, only_known, save
+from chaos.checker.verdict import judge_folder
+from chaos.crew import clean_environment
+from chaos.load import SENDERS, plan_jobs
+from chaos.plan import plan_faults
+from chaos.publishing import Press
+from chaos.stage import TIMEOUT_S, a_vhost, set_stage
+from chaos.striking import Striker
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from chaos.checker.evidence import Letter, Violation
+    from chaos.plan import Plan
+    from chaos.stage import Stage
+    from private_rabbitmq import PrivateRabbitMQ
+
+# After its deadline a job ends within the time that its last request and its lease may take, and a wait on the ladder.
+_AFTER_DEADLINE_S: Final = 40.0
+_EMPTY_WITHIN_S: Final = 40.0
+_SCRAPE_EVERY_S: Final = 2.0
+_POLL_S: Final = 0.2
+_REPLAYS: Final = 3
+_REPLAY_TTL_S: Final = 40.0
+_COMMAND_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What kind of run it is to be. *span_s*: within this time jobs are published and faults begin."""
+
+    seed: int
+    ledger: str = "sqlite"
+    jobs: int = 300
+    workers: int = 3
+    span_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of a run; *evidence* lies in *folder*."""
+
+    orders: Orders
+    folder: Path
+    evidence: Evidence
+    violations: tuple[Violation, ...]
+    took_s: float
+
+    @property
+    def struck(self) -> list[str]:
+        """Every fault that struck, by name, a death at a probe among them."""
+        deaths = [f"SIGKILL {passing.point}" for passing in self.evidence.passings if passing.dies]
+        return [one.kind for one in self.evidence.struck] + deaths
+
+
+@dataclass
+class Ends:
+    """Which runs of jobs have ended so far, as the results stream tells while it is being written."""
+
+    ended: set[tuple[str | None, int]] = field(default_factory=set)
+    nameless: int = 0
+    _events: set[str] = field(default_factory=set)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def take(self, event: dict[str, Any]) -> None:
+        """Note one event."""
+        if event["status"] not in ENDS or event["event_id"] in self._events:
+            return
+        self._events.add(event["event_id"])
+        self.ended.add((event["job_id"], event["run"]))
+        self.nameless += event["job_id"] is None
+        self._news.set()
+
+    async def include(self, runs: set[tuple[str, int]], *, nameless: int, until: float) -> None:
+        """Wait until all of *runs* have ended, or the time (Unix seconds) has come."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, until - time.time())):
+                while runs - self.ended or self.nameless < nameless:
+                    self._news.clear()
+                    await self._news.wait()
+
+
+async def play(orders: Orders, folder: Path, node: PrivateRabbitMQ | None) -> Report:
+    """Play one run on *node*, or on a node of its own where it is to be killed; files go into *folder*."""
+    began = time.monotonic()
+    dice = Random(orders.seed)  # noqa: S311 - the same seed has to give the same run
+    drafts = plan_jobs(dice, jobs=orders.jobs, span_s=orders.span_s, prefix=f"c{orders.seed}")
+    plan = plan_faults(dice, seed=orders.seed, workers=orders.workers, span_s=orders.span_s, has_own_ledger=False)
+    async with (
+        a_vhost(None if plan.kills_broker else node) as vhost,
+        set_stage(vhost, folder, plan, workers=orders.workers) as stage,
+    ):
+        evidence = await _act(orders, stage, plan, Press(vhost.url), drafts)
+        await asyncio.to_thread(_keep_broker_logs, stage)
+    save(evidence, folder / "evidence.json")
+    violations = await asyncio.to_thread(judge_folder, folder, evidence)
+    return Report(orders, folder, evidence, tuple(violations), time.monotonic() - began)
+
+
+async def _act(orders: Orders, stage: Stage, plan: Plan, press: Press, drafts: Any) -> Evidence:  # noqa: ANN401 - a list
+    url, crew, ends = stage.vhost.url, stage.crew, Ends()
+    striker = Striker(stage, one_clock=True)
+    crew.begin()
+    await crew.consuming()
+    following = asyncio.create_task(reading.follow(url, ends.take))
+    scraping = asyncio.create_task(_scrape(stage))
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(press.publish(drafts))
+            tasks.create_task(striker.play(plan))
+        await striker.heal()
+        jobs = [job for job in press.jobs.values() if job.confirmed and not job.is_copy]
+        last = max([job.deadline or job.published_at for job in jobs] + [time.time()]) + _AFTER_DEADLINE_S
+        nameless = sum(job.id is None for job in jobs)
+        await ends.include({(job.id, 1) for job in jobs if job.id is not None}, nameless=nameless, until=last)
+        letters = await reading.read_letters(url)
+        replays = await _replay(stage, letters)
+        runs = {(replay.id, replay.run) for replay in replays}
+        await ends.include(runs, nameless=0, until=time.time() + _REPLAY_TTL_S + _AFTER_DEADLINE_S)
+        left = await _empty(url)
+    finally:
+        for task in (following, scraping):
+            task.cancel()
+        await asyncio.gather(following, scraping, return_exceptions=True)
+    await crew.go_home()
+    return Evidence(
+        Terms(orders.seed, orders.ledger, TIMEOUT_S),
+        jobs=tuple(press.jobs.values()),
+        replays=tuple(replays),
+        requests=tuple(await reading.read_requests(stage.api)),
+        results=tuple(await reading.read_results(url)),
+        letters=tuple(_together(letters, await reading.read_letters(url))),
+        passings=tuple(_passings(stage.folder / "trace.jsonl")),
+        lives=tuple(crew.lives),
+        unanswered=tuple(one for answers in stage.answers for one in answers.unanswered),
+        clock_moves=tuple(striker.clock_moves),
+        struck=tuple(striker.struck),
+        left=left,
+    )
+
+
+async def _empty(url: str) -> dict[str, int]:
+    """Wait until nothing is left in any queue of jobs, and say what is."""
+    until = time.monotonic() + _EMPTY_WITHIN_S
+    while True:
+        left = await reading.count_left(url, SENDERS)
+        if not left or time.monotonic() > until:
+            return left
+        await asyncio.sleep(_POLL_S)
+
+
+async def _replay(stage: Stage, letters: list[Letter]) -> list[Replay]:
+    """Replay some dead letters as an operator would, with the command."""
+    chosen = [letter for letter in letters if letter.reason == "recipient" and letter.id][:_REPLAYS]
+    chosen += [letter for letter in letters if letter.reason == "unknown" and letter.id][:1]
+    replays = []
+    for letter in chosen:
+        at = time.time()
+        command = ("dead", "replay", str(letter.id), "--ttl", str(_REPLAY_TTL_S))
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "otpost", *command),
+            env=clean_environment() | {"OTPOST_BROKER_URL": stage.vhost.url},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=(stage.folder / "operator.txt").open("ab"),
+        )
+        async with asyncio.timeout(_COMMAND_S):
+            status = await process.wait()
+        # Its deadline counts from when the command has read the clock, a moment after it was started.
+        deadline = time.time() + _REPLAY_TTL_S
+        replays.append(Replay(str(letter.id), letter.run + 1, at, deadline, is_sure=status == 0))
+    return replays
+
+
+def _together(before: list[Letter], after: list[Letter]) -> list[Letter]:
+    """All letters that were ever seen; a replay has taken some away."""
+    return [*after, *(letter for letter in before if letter not in after)]
+
+
+def _passings(trace: Path) -> list[Passing]:
+    lines = trace.read_bytes().splitlines() if trace.exists() else []
+    return [only_known(Passing, orjson.loads(line)) for line in lines]
+
+
+async def _scrape(stage: Stage) -> None:
+    """Keep what scrapes and probes of health are told, now and then, for ever."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_SCRAPE_EVERY_S)) as session:
+        while True:
+            for hand in stage.crew.hands:
+                port = stage.crew.health_port(hand)
+                for page in ("metrics", "readyz") if port else ():
+                    await _keep(session, f"http://127.0.0.1:{port}/{page}", stage.folder / f"{hand.name}-{page}.txt")
+            await asyncio.sleep(_SCRAPE_EVERY_S)
+
+
+async def _keep(session: aiohttp.ClientSession, url: str, file: Path) -> None:
+    try:
+        async with session.get(url) as answer:
+            text = await answer.read()
+    except (aiohttp.ClientError, TimeoutError):
+        return
+    with file.open("ab") as kept:
+        kept.write(text)
+
+
+def _keep_broker_logs(stage: Stage) -> None:
+    for log in stage.node.folder.rglob("*.log"):
+        (stage.folder / f"broker-{log.stem}.txt").write_bytes(log.read_bytes())
