@@ -7,97 +7,90 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import shutil
 import sys
 import tempfile
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
-from chaos.checker.timeline import timeline
-from chaos.checker.verdict import read_logs
-from chaos.run import Orders, play
+from chaos.run import LEDGERS, Orders, play
+from chaos.telling import in_short, read_told, sum_up, told, what_broke
 from private_rabbitmq import PrivateRabbitMQ
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chaos.run import Report
-
-_MAX_TIMELINES: Final = 3
-
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="chaos", description="Runs otpost under fire and judges it.")
     parser.add_argument("--seed", type=int, default=1, help="of the first run; the next ones count on (default 1)")
-    parser.add_argument("--runs", type=int, default=50)
-    parser.add_argument("--jobs", type=int, default=300)
-    parser.add_argument("--workers", type=int, default=3)
-    parser.add_argument("--ledger", choices=["sqlite"], default="sqlite")
-    parser.add_argument("--keep", type=Path, default=None, help="where evidence goes (default: a temporary folder)")
-    return parser.parse_args(arguments)
+    parser.add_argument("--runs", type=int, default=50, help="how many (default 50)")
+    parser.add_argument("--jobs", type=int, default=300, help="of each run (default 300)")
+    parser.add_argument("--workers", type=int, default=3, help="of each run (default 3)")
+    parser.add_argument("--ledger", choices=LEDGERS, default=None, help="only this one (default: in turn)")
+    parser.add_argument("--lanes", type=int, default=1, help="so many runs at a time, each with a broker of its own")
+    parser.add_argument("--keep", type=Path, help="keep the evidence of all runs there (default: of broken ones)")
+    # A lane is this program once more.
+    parser.add_argument("--seeds", help=argparse.SUPPRESS)
+    parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if min(options.runs, options.jobs, options.workers, options.lanes) < 1:
+        parser.error("--runs, --jobs, --workers and --lanes have to be 1 or more")
+    return options
 
 
-async def _play_all(options: argparse.Namespace, folder: Path, out: Console) -> list[Report]:
-    reports = []
+async def _play(options: argparse.Namespace, seeds: Sequence[int], folder: Path) -> None:
+    """Play one run after the other, on one node where none of them kills it."""
+    out = Console(highlight=False, soft_wrap=True)
     async with PrivateRabbitMQ(management=True) as node:
-        for seed in range(options.seed, options.seed + options.runs):
-            orders = Orders(seed, options.ledger, options.jobs, options.workers)
+        for seed in seeds:
             place = folder / f"seed-{seed}"
             place.mkdir(parents=True)
-            report = await play(orders, place, node)
-            _tell(out, report)
-            reports.append(report)
-    return reports
+            ledger = options.ledger or LEDGERS[seed % len(LEDGERS)]
+            report = await play(Orders(seed, ledger, options.jobs, options.workers), place, node)
+            for line in (in_short(report), *what_broke(report)):
+                out.print(line, markup=False)
+            if not report.violations and not options.keep:
+                shutil.rmtree(place)
+            told(report, folder)
 
 
-def _tell(out: Console, report: Report) -> None:
-    orders, evidence = report.orders, report.evidence
-    verdict = "kept" if not report.violations else f"{len(report.violations)} VIOLATIONS"
-    out.print(
-        f"seed {orders.seed} ({orders.ledger}): {len(evidence.jobs)} jobs, {len(evidence.requests)} requests, "
-        f"{len(evidence.results)} results, {len(report.struck)} faults struck, {report.took_s:.0f} s: {verdict}"
-    )
-    logs = read_logs(report.folder)
-    told: set[str] = set()
-    for violation in report.violations:
-        out.print(f"  {violation.promise}: {violation.subject}: {violation.what}", markup=False)
-        job = violation.subject.partition("/")[0]
-        if job not in told and len(told) < _MAX_TIMELINES and any(one.id == job for one in evidence.jobs):
-            told.add(job)
-            for line in timeline(evidence, job, logs):
-                out.print(f"    {line}", markup=False)
-    if report.violations:
-        out.print(f"  the evidence is kept in {report.folder}")
-
-
-def _table(reports: Sequence[Report]) -> Table:
-    struck = Counter(name for report in reports for name in report.struck)
-    runs = Counter(name for report in reports for name in set(report.struck))
-    table = Table("fault", "struck", "in runs", box=None, pad_edge=False)
-    for name in sorted(struck):
-        table.add_row(name, str(struck[name]), str(runs[name]))
-    return table
+async def _side_by_side(arguments: Sequence[str], lanes: Sequence[Sequence[int]], folder: Path) -> None:
+    """Play the lanes as processes of their own, so that the verdict on one run does not hold up another."""
+    processes = [
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "chaos", *arguments, "--into", str(folder)),
+            *("--seeds", ",".join(map(str, seeds))),
+            stdin=asyncio.subprocess.DEVNULL,
+        )
+        for seeds in lanes
+    ]
+    for process in processes:
+        await process.wait()
 
 
 def main(arguments: Sequence[str]) -> int:
     """Play, judge and tell."""
     options = _parse(arguments)
-    out = Console(highlight=False, soft_wrap=True)
-    folder = options.keep or Path(tempfile.mkdtemp(prefix="otpost-chaos-"))
-    reports = asyncio.run(_play_all(options, folder, out))
-    out.print(_table(reports))
-    broken = [report.orders.seed for report in reports if report.violations]
-    if not broken:
-        if options.keep is None:
-            shutil.rmtree(folder)
-        out.print(f"{len(reports)} runs, no violation")
+    # That connections break is what all this is about.
+    logging.disable(logging.CRITICAL)
+    if options.seeds:
+        asyncio.run(_play(options, [int(seed) for seed in options.seeds.split(",")], options.into))
         return 0
-    out.print(f"violations with the seeds {', '.join(map(str, broken))}; evidence in {folder}")
-    return 1
+    folder = options.keep or Path(tempfile.mkdtemp(prefix="otpost-chaos-"))
+    seeds = range(options.seed, options.seed + options.runs)
+    if options.lanes > 1:
+        lanes = [seeds[lane :: options.lanes] for lane in range(min(options.lanes, options.runs))]
+        asyncio.run(_side_by_side(arguments, lanes, folder))
+    else:
+        asyncio.run(_play(options, seeds, folder))
+    kept = sum_up(read_told(folder), folder, seeds)
+    if kept and not options.keep:
+        shutil.rmtree(folder)
+    return 0 if kept else 1
 
 
 if __name__ == "__main__":

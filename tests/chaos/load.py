@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 # Whoever finds one of these ten letters and digits in a file can be sure that it leaked.
 _ALPHABET: Final = string.ascii_letters + string.digits
 _CODE_CHARACTERS: Final = 10
-# One recipient may get 45 messages at once: so many more show whether its bucket is counted.
-CROWD: Final = 50
 DEFAULT: Final = "default"
 OTHER: Final = "other"
 HALTED: Final = "halted"
@@ -146,10 +144,13 @@ def _rfc3339(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat()
 
 
-def plan_jobs(dice: Random, *, jobs: int, span_s: float, prefix: str) -> list[Draft]:
-    """Draw about *jobs* jobs, published within *span_s* seconds, in the order of their publication."""
+def plan_jobs(dice: Random, *, jobs: int, crowd: int, span_s: float, prefix: str) -> list[Draft]:
+    """Draw about *jobs* jobs, published within *span_s* seconds, in the order of their publication.
+
+    *crowd* of them go to one recipient. It may get 45 messages at once: more show whether its bucket is counted.
+    """
     sorts = [sort for sort in SORTS for _ in range(max(1, round(sort.share * jobs / 100)) if sort.share else 0)]
-    sorts += [_CROWDED] * CROWD
+    sorts += [_CROWDED] * crowd
     sorts += [SORTS[0]] * max(0, jobs - len(sorts) - _copies(jobs))
     dice.shuffle(sorts)
     drafts = [

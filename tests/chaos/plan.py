@@ -87,16 +87,19 @@ class Plan:
         return any(fault.kind in (FaultKind.BROKER_KILL, FaultKind.BROKER_RESTART) for fault in self.faults)
 
 
-# How often a point is passed decides how late its nth passing may be drawn, so that it comes at all.
-_OFTEN: Final = ("claim", "request", "record", "event", "acknowledge")
-_SOMETIMES: Final = ("next home", "note")
-_RARELY: Final = ("lapse", "conclude", "refuse", "release")
-POINTS: Final = (
-    *(f"{when} {arrow}" for arrow in (*_OFTEN, *_SOMETIMES, *_RARELY) for when in ("before", "after")),
-    "within request",
-)
-_PASSES: Final = {"often": 30, "sometimes": 5, "rarely": 1}
+def _around(*arrows: str) -> tuple[str, ...]:
+    return tuple(f"{when} {arrow}" for arrow in arrows for when in ("before", "after"))
 
+
+_OFTEN: Final = (*_around("claim", "request", "record", "event", "acknowledge"), "within request")
+_SOMETIMES: Final = _around("next home", "note")
+# Such as the end of a dead worker's lease: the process that meets it has to have lived for a while.
+_RARELY: Final = _around("lapse", "conclude", "refuse", "release")
+POINTS: Final = (*_OFTEN, *_SOMETIMES, *_RARELY)
+# A point is drawn to be met so often at the most, or it would not be met at all.
+_PASSES: Final = dict.fromkeys(_OFTEN, 30) | dict.fromkeys(_SOMETIMES, 5) | dict.fromkeys(_RARELY, 1)
+
+_LEDGER: Final = (FaultKind.LEDGER_KILL, FaultKind.LEDGER_RESTART)
 _LINES: Final = (
     FaultKind.CUT,
     FaultKind.STALL,
@@ -114,29 +117,42 @@ _LONG_STALLS_S: Final = (0.5, 2.0, 5.0)
 _MOVES_S: Final = (-20.0, -3.0, 2.0, 4.0, 20.0)
 
 
+def names_of_all(*, has_own_ledger: bool) -> list[str]:
+    """Name everything that can go wrong, in the order of a table."""
+    lines = [Line.BROKER, Line.SIMULATOR, *([Line.LEDGER] if has_own_ledger else [])]
+    others = [kind for kind in FaultKind if kind not in _LINES and (has_own_ledger or kind not in _LEDGER)]
+    return [
+        *(Death(point, 1).name for point in POINTS),
+        *(Fault(0, kind).name for kind in others),
+        *(Fault(0, kind, line=line).name for line in lines for kind in _LINES),
+    ]
+
+
 def plan_faults(dice: Random, *, seed: int, workers: int, span_s: float, has_own_ledger: bool) -> Plan:
     """Draw a plan; *seed* also sees to it that each point and each kind of fault comes in its turn.
 
     *has_own_ledger*: the ledger is a server, with connections to it and a clock of its own.
     """
-    deaths = tuple(
-        tuple(_death(dice, seed * workers * 2 + worker * 2 + life) for life in range(2)) for worker in range(workers)
-    )
+    deaths = tuple(_deaths(dice, seed * workers + worker) for worker in range(workers))
     lines = [Line.BROKER, Line.SIMULATOR, *([Line.LEDGER] if has_own_ledger else [])]
     faults = [_on_line(dice, line, kind, workers, span_s) for line in lines for kind in dice.sample(_LINES, 3)]
     faults += [
         Fault(dice.uniform(0, span_s), FaultKind.KILL, worker=dice.randrange(workers)),
         Fault(dice.uniform(0, span_s), FaultKind.TERM, worker=dice.randrange(workers)),
     ]
+    faults += [
+        Fault(dice.uniform(span_s / 2, span_s), FaultKind.TERM, worker=worker)
+        for worker, (*_, last) in enumerate(deaths)
+        if last.point in _around("release")  # which only those do who have to stop
+    ]
     faults += _in_turn(dice, seed, workers, span_s, has_own_ledger=has_own_ledger)
     return Plan(tuple(sorted(faults, key=lambda fault: fault.at_s)), deaths)
 
 
-def _death(dice: Random, number: int) -> Death:
-    point = POINTS[number % len(POINTS)]
-    arrow = point.split(" ", 1)[1]
-    how_often = "often" if arrow in _OFTEN else "sometimes" if arrow in _SOMETIMES else "rarely"
-    return Death(point, dice.randint(1, _PASSES[how_often]))
+def _deaths(dice: Random, turn: int) -> tuple[Death, ...]:
+    """Draw how three processes of a worker die; who is to die where few ever come is the last, which lives longest."""
+    points = (_OFTEN[turn % len(_OFTEN)], _SOMETIMES[turn % len(_SOMETIMES)], _RARELY[turn % len(_RARELY)])
+    return tuple(Death(point, dice.randint(1, _PASSES[point])) for point in points)
 
 
 def _on_line(dice: Random, line: Line, kind: FaultKind, workers: int, span_s: float) -> Fault:

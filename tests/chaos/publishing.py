@@ -13,6 +13,7 @@ import aio_pika
 from aio_pika.exceptions import AMQPError
 
 from chaos.checker.evidence import Job
+from chaos.checker.reading import connected
 from chaos.load import Form
 from otpost import OtpJob, Producer
 from otpost.errors import OtpostError
@@ -110,8 +111,7 @@ class Press:
     async def _open(self) -> aio_pika.abc.AbstractChannel:
         async with self._opening:
             if self._channel is None or self._channel.is_closed:
-                connection = await aio_pika.connect(self.url, timeout=_TIMEOUT_S)
-                await self._resources.enter_async_context(connection)
+                connection = await self._resources.enter_async_context(connected(self.url))
                 self._channel = await connection.channel(publisher_confirms=True)
             return self._channel
 

@@ -41,14 +41,21 @@ _REPLAY_TTL_S: Final = 40.0
 _COMMAND_S: Final = 60.0
 
 
+LEDGERS: Final = ("sqlite",)
+
+
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What kind of run it is to be. *span_s*: within this time jobs are published and faults begin."""
+    """What kind of run it is to be. *crowd*: jobs to one recipient, of which 45 may go out at once.
+
+    *span_s*: within this time jobs are published and faults begin.
+    """
 
     seed: int
     ledger: str = "sqlite"
     jobs: int = 300
     workers: int = 3
+    crowd: int = 50
     span_s: float = 10.0
 
 
@@ -100,7 +107,7 @@ async def play(orders: Orders, folder: Path, node: PrivateRabbitMQ | None) -> Re
     """Play one run on *node*, or on a node of its own where it is to be killed; files go into *folder*."""
     began = time.monotonic()
     dice = Random(orders.seed)  # noqa: S311 - the same seed has to give the same run
-    drafts = plan_jobs(dice, jobs=orders.jobs, span_s=orders.span_s, prefix=f"c{orders.seed}")
+    drafts = plan_jobs(dice, jobs=orders.jobs, crowd=orders.crowd, span_s=orders.span_s, prefix=f"c{orders.seed}")
     plan = plan_faults(dice, seed=orders.seed, workers=orders.workers, span_s=orders.span_s, has_own_ledger=False)
     async with (
         a_vhost(None if plan.kills_broker else node) as vhost,
@@ -169,23 +176,25 @@ async def _replay(stage: Stage, letters: list[Letter]) -> list[Replay]:
     """Replay some dead letters as an operator would, with the command."""
     chosen = [letter for letter in letters if letter.reason == "recipient" and letter.id][:_REPLAYS]
     chosen += [letter for letter in letters if letter.reason == "unknown" and letter.id][:1]
-    replays = []
-    for letter in chosen:
-        at = time.time()
-        command = ("dead", "replay", str(letter.id), "--ttl", str(_REPLAY_TTL_S))
+    ids = [str(letter.id) for letter in chosen]
+    at = time.time()
+    with (stage.folder / "operator.txt").open("ab") as errors:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "otpost", *command),
+            *(sys.executable, "-m", "otpost", "dead", "replay", "--json", "--ttl", str(_REPLAY_TTL_S), *ids),
             env=clean_environment() | {"OTPOST_BROKER_URL": stage.vhost.url},
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=(stage.folder / "operator.txt").open("ab"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
         )
         async with asyncio.timeout(_COMMAND_S):
-            status = await process.wait()
-        # Its deadline counts from when the command has read the clock, a moment after it was started.
-        deadline = time.time() + _REPLAY_TTL_S
-        replays.append(Replay(str(letter.id), letter.run + 1, at, deadline, is_sure=status == 0))
-    return replays
+            output, _ = await process.communicate()
+    told = {line["job_id"]: line for line in map(orjson.loads, output.splitlines())}
+    # The new deadlines count from when the command has read the clock, a moment after it was started.
+    deadline = time.time() + _REPLAY_TTL_S
+    return [
+        Replay(one, letter.run + 1, at, deadline, is_sure=one in told and told[one]["replayed"])
+        for one, letter in zip(ids, chosen, strict=True)
+    ]
 
 
 def _together(before: list[Letter], after: list[Letter]) -> list[Letter]:
@@ -221,4 +230,4 @@ async def _keep(session: aiohttp.ClientSession, url: str, file: Path) -> None:
 
 def _keep_broker_logs(stage: Stage) -> None:
     for log in stage.node.folder.rglob("*.log"):
-        (stage.folder / f"broker-{log.stem}.txt").write_bytes(log.read_bytes())
+        (stage.folder / f"broker-{log.stem}.log").write_bytes(log.read_bytes())

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import aio_pika
 import aiohttp
 import orjson
+from aio_pika.connection import make_url
 from aio_pika.exceptions import AMQPError
 
 from chaos.checker.evidence import Letter, Request, Result, only_known
@@ -31,9 +32,14 @@ _DELAYS: Final = tuple(f"otpost.delay.{level:02}" for level in range(15))
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[AbstractConnection]:
     """Open a connection of our own, past every proxy."""
-    connection = await aio_pika.connect(url, timeout=PATIENCE_S)
-    async with connection:
+    connection = aio_pika.Connection(make_url(url))
+    try:
+        await connection.connect(timeout=PATIENCE_S)
         yield connection
+    finally:
+        # Also one that never came to be: else the library closes it later, in whatever loop runs then.
+        with suppress(AMQPError, OSError, RuntimeError):
+            await connection.close()
 
 
 async def read_results(url: str) -> list[Result]:

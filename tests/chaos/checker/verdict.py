@@ -20,7 +20,8 @@ def judge_folder(folder: Path, evidence: Evidence | None = None) -> list[Violati
         evidence or load(folder / "evidence.json"),
         read_logs(folder),
         {path.name: path.read_bytes() for path in folder.glob("*.txt")},
-        {},
+        # RabbitMQ writes messages into its own log when a channel of its own crashes, so that log is like its disk.
+        {path.name: path.read_bytes() for path in folder.glob("broker-*.log")},
     )
 
 
@@ -34,8 +35,8 @@ def judge(
 ) -> list[Violation]:
     """List what was not as promised.
 
-    *logs*: what the workers wrote. *texts*: what else somebody may read, such as metrics and the broker's log.
-    *stores*: the files of broker and ledger.
+    *logs*: what the workers wrote. *texts*: what else somebody may read, such as metrics. *stores*: the files of
+    broker and ledger, the broker's log among them.
     """
     return [
         *ends.check(evidence),

@@ -1,0 +1,138 @@
+"""A small run in which every promise was kept, written by hand: what the checker's tests break, one thing at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+import orjson
+
+from chaos.checker.evidence import Evidence, Job, Letter, Life, Passing, Request, Result, Terms, Unanswered
+
+# 2026-11-23T20:00:00Z
+NOW: Final = 1_795_464_000.0
+NUMBER: Final = "12025550187"
+OTHER_NUMBER: Final = "12025550188"
+CODE: Final = "Zk3vQp81Lw"
+WAMID: Final = "wamid.HBgLMTIwMjU1NTAxODcVAgARGBI4Qzc5QUJDREVGMTIzNDU2AA=="
+PID: Final = 4711
+
+
+def job(**changes: Any) -> Job:  # noqa: ANN401 - those of Job
+    fields: dict[str, Any] = {
+        "id": "good-1",
+        "kind": "good",
+        "sender": "default",
+        "to": NUMBER,
+        "code": CODE,
+        "wanted": ("accepted",),
+        "published_at": NOW,
+        "deadline": NOW + 60,
+    }
+    return Job(**(fields | changes))
+
+
+def result(offset: int, job_id: str | None, status: str, **changes: Any) -> Result:  # noqa: ANN401 - fields of a result
+    run, attempt = changes.get("run", 1), changes.get("attempt", 1)
+    event = {
+        "event_id": f"{job_id or '~4f2a'}/{run}/{attempt}/{status}",
+        "job_id": job_id,
+        "sender": "default",
+        "status": status,
+        "run": run,
+        "attempt": attempt,
+        "at": "2026-11-23T20:00:01.000Z",
+        "provider_message_id": WAMID if status == "accepted" else None,
+        "to": "12*******87",
+        "error": None,
+    } | changes
+    return Result(offset, "otpost.result.v1", orjson.dumps(event).decode(), "no secrets here")
+
+
+def failure(kind: str, code: int | None = None) -> dict[str, object]:
+    return {"kind": kind, "code": code}
+
+
+def request(seq: int, callback: str, **changes: Any) -> Request:  # noqa: ANN401 - those of Request
+    fields: dict[str, Any] = {
+        "seq": seq,
+        "at": NOW + seq,
+        "outcome": "accepted",
+        "taken": True,
+        "callback": callback,
+        "to": f"+{NUMBER}",
+        "code": CODE,
+        "phone_number_id": "106540352242920",
+        "recipient": NUMBER,
+        "wamid": WAMID,
+    }
+    return Request(**(fields | changes))
+
+
+def letter(job_id: str | None, reason: str, **changes: Any) -> Letter:  # noqa: ANN401 - those of Letter
+    fields: dict[str, Any] = {"run": 1, "died_at": "2026-11-23T20:00:01.000Z", "body": "{}", "headers": "{}"}
+    return Letter(job_id, reason=reason, **(fields | changes))
+
+
+def passings(callback: str, seq: int, *, pid: int = PID, upto: str = "after record") -> tuple[Passing, ...]:
+    """The way of one attempt, as far as `upto`."""
+    job_id, _, rest = callback.partition("/")
+    run, _, attempt = rest.partition("/")
+    key: dict[str, Any] = {"job": job_id, "run": int(run or 1), "attempt": int(attempt or 1)}
+    at = NOW + seq - 0.01
+    who: dict[str, Any] = {"worker": "w1", "pid": pid}
+    way = (
+        Passing(at, at, point="after claim", result="Claimed", **who, **key),
+        Passing(at, at, point="before request", callback=callback, **who),
+        Passing(at, at, point="after request", callback=callback, result="Accepted", **who),
+        Passing(at, at, point="after record", result="Noted", **who, **key),
+    )
+    points = [passing.point for passing in way]
+    return way[: points.index(upto) + 1]
+
+
+def clean_run() -> Evidence:
+    """One job of each kind, and every end that there is."""
+    return Evidence(
+        Terms(seed=1, ledger="sqlite", timeout_s=2.0),
+        jobs=(
+            job(),
+            job(id="lost-1", kind="lost", to=OTHER_NUMBER),
+            job(id="nobody-1", kind="nobody", wanted=("failed recipient",)),
+            job(id="stale-1", kind="stale", wanted=("expired",), deadline=NOW - 30),
+            job(id=None, kind="not-json", wanted=("failed invalid_job",), deadline=None),
+        ),
+        requests=(
+            request(1, "good-1"),
+            request(2, "lost-1", outcome="cut_after", to=f"+{OTHER_NUMBER}", recipient=OTHER_NUMBER, wamid="wamid.1"),
+            request(3, "nobody-1", outcome="error", taken=False, error_code=131026, wamid=None),
+            request(9, "lost-1/1/2", to=f"+{OTHER_NUMBER}", recipient=OTHER_NUMBER),
+        ),
+        results=(
+            result(0, "good-1", "accepted"),
+            result(1, "lost-1", "retrying", error=failure("unknown")),
+            result(2, "nobody-1", "failed", error=failure("recipient", 131026)),
+            result(3, "stale-1", "expired"),
+            result(4, None, "failed", error=failure("invalid_job")),
+            result(5, "lost-1", "accepted", attempt=2),
+        ),
+        letters=(letter("nobody-1", "recipient"), letter(None, "invalid_job")),
+        passings=(
+            *passings("good-1", 1),
+            *passings("lost-1", 2),
+            *passings("nobody-1", 3),
+            *passings("lost-1/1/2", 9),
+        ),
+        lives=(Life("w1", PID, NOW - 5, NOW + 30, 0, "term"),),
+        unanswered=(Unanswered(NOW + 2, "lost-1"),),
+    )
+
+
+def without_result(evidence: Evidence, offset: int) -> Evidence:
+    return replace(evidence, results=tuple(one for one in evidence.results if one.offset != offset))
+
+
+def with_more(evidence: Evidence, **more: Any) -> Evidence:  # noqa: ANN401 - fields of Evidence
+    """Add to what there is."""
+    changes: dict[str, Any] = {name: (*getattr(evidence, name), *added) for name, added in more.items()}
+    return replace(evidence, **changes)

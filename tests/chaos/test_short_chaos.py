@@ -1,0 +1,31 @@
+"""The short form of ``make chaos``, with fixed seeds: enough to notice when a promise or the suite itself breaks."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from chaos.run import Orders, Report, play
+from chaos.telling import what_broke
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from private_rabbitmq import PrivateRabbitMQ
+
+# None of these kills the broker, so that they can share a node.
+SEEDS: Final = (3, 8)
+
+
+async def test_every_promise_is_kept_in_short_runs_under_fire(broker_node: PrivateRabbitMQ, tmp_path: Path) -> None:
+    def short(seed: int) -> Orders:
+        (tmp_path / str(seed)).mkdir()
+        return Orders(seed, jobs=130, workers=2, crowd=47, span_s=4.0)
+
+    reports: list[Report] = await asyncio.gather(
+        *(play(short(seed), tmp_path / str(seed), broker_node) for seed in SEEDS)
+    )
+    assert [line for report in reports for line in what_broke(report)] == []
+    for report in reports:
+        assert len(report.struck) >= 5, "hardly anything went wrong, so nothing was proved"
+        assert len(report.evidence.requests) >= 100
