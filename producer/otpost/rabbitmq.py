@@ -195,8 +195,6 @@ async def translated(*, right: str = "use") -> AsyncIterator[None]:
         raise NoConfirm("no confirm in time") from error
     except (amqp.AMQPError, ChannelInvalidStateError, OSError) as error:
         raise _closed(error, right) from error
-    except OtpostError:
-        raise
     except Exception as error:
         if type(error) is Exception:  # how aiormq rejects a future without a reason
             raise ConnectionLost("the connection was closed") from error
@@ -214,7 +212,10 @@ async def open_channel(connection: AbstractConnection, *, confirms: bool) -> Abs
     """Open a channel; with *confirms*, each publish waits for the broker's word, and what is unroutable raises."""
     # Not connection.channel(): a connection that comes back by itself would bring its channels back too, beside ours.
     channel = aio_pika.Channel(connection, publisher_confirms=confirms, on_return_raises=confirms)
-    await channel.initialize()
+    try:
+        await channel.initialize()
+    except RuntimeError as error:  # how the library says that the connection is gone already
+        raise ConnectionLost("the connection is closed") from error
     return channel
 
 

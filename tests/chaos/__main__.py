@@ -30,6 +30,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=50, help="how many (default 50)")
     parser.add_argument("--jobs", type=int, default=300, help="of each run (default 300)")
     parser.add_argument("--workers", type=int, default=3, help="of each run (default 3)")
+    parser.add_argument("--short", action="store_true", help="fewer jobs and workers, as in the tests")
     parser.add_argument("--ledger", choices=LEDGERS, default=None, help="only this one (default: in turn)")
     parser.add_argument("--lanes", type=int, default=1, help="so many runs at a time, each with a broker of its own")
     parser.add_argument("--keep", type=Path, help="keep the evidence of all runs there (default: of broken ones)")
@@ -50,7 +51,8 @@ async def _play(options: argparse.Namespace, seeds: Sequence[int], folder: Path)
             place = folder / f"seed-{seed}"
             place.mkdir(parents=True)
             ledger = options.ledger or LEDGERS[seed % len(LEDGERS)]
-            report = await play(Orders(seed, ledger, options.jobs, options.workers), place, node)
+            orders = Orders(seed, ledger, options.jobs, options.workers)
+            report = await play(Orders.short(seed, ledger) if options.short else orders, place, node)
             for line in (in_short(report), *what_broke(report)):
                 out.print(line, markup=False)
             if not report.violations and not options.keep:

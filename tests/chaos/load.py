@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from random import Random
+
+    from otpost.sealing import PublicKey
 
 # Whoever finds one of these ten letters and digits in a file can be sure that it leaked.
 _ALPHABET: Final = string.ascii_letters + string.digits
@@ -23,6 +26,15 @@ DEFAULT: Final = "default"
 OTHER: Final = "other"
 HALTED: Final = "halted"
 SENDERS: Final = (DEFAULT, OTHER, HALTED)
+
+
+class Seal(Enum):
+    """What a job's code is sealed to."""
+
+    NOTHING = "nothing"
+    KEY = "the workers' key"
+    OLD_KEY = "the key that they had before, and still hold"
+    STRANGE_KEY = "a key that nobody here holds"
 
 
 class Form(Enum):
@@ -55,6 +67,7 @@ class Sort:
     template: str | None = None
     copies: int = 1
     form: Form = Form.CLIENT
+    seal: Seal = Seal.NOTHING
 
 
 ACCEPTED: Final = ("accepted",)
@@ -94,6 +107,14 @@ SORTS: Final = (
     Sort("number", 1, "", INVALID, form=Form.NO_NUMBER),
     Sort("no-sender", 1, "+1207558{:04}", ("failed no_sender",), sender="nobody", form=Form.FOREIGN),
     Sort("by-hand", 2, "+1207559{:04}", ACCEPTED, form=Form.FOREIGN),
+    Sort("sealed", 4, "+1208555{:04}", ACCEPTED, seal=Seal.KEY),
+    Sort("sealed-before", 1, "+1208556{:04}", ACCEPTED, seal=Seal.OLD_KEY),
+    Sort("sealed-lost", 1, "+990031{:04}", ACCEPTED, seal=Seal.KEY),
+    Sort("sealed-trouble", 1, "+9991310001{:04}", ACCEPTED, seal=Seal.KEY),
+    Sort("sealed-nobody", 1, "+9991310261{:04}", ("failed recipient", "accepted"), seal=Seal.KEY),
+    Sort("sealed-strangely", 1, "+1208557{:04}", ("failed no_key",), seal=Seal.STRANGE_KEY),
+    Sort("sealed-field", 1, "+1208558{:04}", INVALID, form=Form.UNKNOWN_FIELD, seal=Seal.KEY),
+    Sort("sealed-by-hand", 1, "+1208559{:04}", ACCEPTED, form=Form.FOREIGN, seal=Seal.KEY),
 )  # fmt: skip
 _CROWDED: Final = Sort("crowd", 0, "+12025550100", ACCEPTED, ttl_s=32)
 _COPIES: Final = Sort("copy", 0, "+1207560{:04}", INVALID, form=Form.COPY)
@@ -115,14 +136,16 @@ class Draft:
         """The id that a reader can read off its body."""
         return None if self.sort.form is Form.NOT_JSON else self.id
 
-    def body(self, now: float) -> bytes:
-        """Write the job, made at *now* (Unix seconds)."""
+    def body(self, now: float, keys: Mapping[Seal, PublicKey]) -> bytes:
+        """Write the job, made at *now* (Unix seconds), its code sealed with one of *keys* where it has to be."""
+        key = keys.get(self.sort.seal)
+        code = {"code": self.code} if key is None else {"sealed_code": key.seal(self.code.encode())}
         fields: dict[str, object] = {
             "id": self.id,
             "to": self.to,
-            "code": self.code,
             "created_at": _rfc3339(now - self.sort.age_s),
             "ttl_s": self.sort.ttl_s,
+            **code,
         }
         if self.sort.not_before_s:
             fields["not_before"] = _rfc3339(now + self.sort.not_before_s)

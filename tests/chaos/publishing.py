@@ -14,14 +14,15 @@ from aio_pika.exceptions import AMQPError
 
 from chaos.checker.evidence import Job
 from chaos.checker.reading import connected
-from chaos.load import Form
+from chaos.load import Form, Seal
 from otpost import OtpJob, Producer
 from otpost.errors import OtpostError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from chaos.load import Draft
+    from otpost.sealing import PublicKey
 
 _TIMEOUT_S: Final = 5.0
 _AGAIN_S: Final = 0.2
@@ -39,6 +40,7 @@ class Press:
     """
 
     url: str
+    keys: Mapping[Seal, PublicKey]
     jobs: dict[tuple[str, bool], Job] = field(default_factory=dict)
     _bodies: dict[str, tuple[float, bytes]] = field(default_factory=dict)
     _channel: aio_pika.abc.AbstractChannel | None = None
@@ -47,16 +49,24 @@ class Press:
 
     async def publish(self, drafts: Sequence[Draft]) -> None:
         """Publish each at its time, and return once all are confirmed."""
-        async with self._resources, Producer(self.url, timeout_s=_TIMEOUT_S) as producer:
+        async with self._resources:
+            producers = {
+                seal: await self._resources.enter_async_context(
+                    Producer(self.url, timeout_s=_TIMEOUT_S, public_key=self.keys.get(seal))
+                )
+                for seal in Seal
+            }
             begins_at = time.monotonic()
             async with asyncio.TaskGroup() as tasks:
                 for draft in drafts:
+                    producer = producers[draft.sort.seal]
                     tasks.create_task(self._publish_at(begins_at + draft.at_s, draft, producer))
 
     async def _publish_at(self, moment: float, draft: Draft, producer: Producer) -> None:
         await asyncio.sleep(moment - time.monotonic())
         # A copy is the same job: who publishes twice does not make the user ask twice.
-        now, body = self._bodies.setdefault(f"{draft.id} {draft.sort.form}", (time.time(), draft.body(time.time())))
+        made = (time.time(), draft.body(time.time(), self.keys))
+        now, body = self._bodies.setdefault(f"{draft.id} {draft.sort.form}", made)
         self._note(draft, now, confirmed=0)
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE_S):
@@ -70,7 +80,7 @@ class Press:
         sort = draft.sort
         key = (draft.id, sort.form is Form.COPY)
         known = self.jobs.get(key)
-        sendable = sort.form in _SENDABLE and sort.sender != "nobody"
+        sendable = sort.form in _SENDABLE and sort.sender != "nobody" and sort.seal is not Seal.STRANGE_KEY
         self.jobs[key] = Job(
             id=draft.told_id,
             kind=sort.name,
@@ -83,6 +93,7 @@ class Press:
             not_before=created_at + sort.not_before_s if sendable and sort.not_before_s else None,
             confirmed=confirmed + (known.confirmed if known else 0),
             is_copy=sort.form is Form.COPY,
+            is_sealed=sort.seal is not Seal.NOTHING,
         )
 
     async def _by_client(self, draft: Draft, now: float, producer: Producer) -> None:

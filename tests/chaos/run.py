@@ -5,34 +5,37 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import aiohttp
 import orjson
 
 from chaos.checker import reading
 from chaos.checker.evidence import ENDS, Evidence, Passing, Replay, Terms, only_known, save
+from chaos.checker.secrecy import search_stores
 from chaos.checker.verdict import judge_folder
 from chaos.crew import clean_environment
-from chaos.load import SENDERS, plan_jobs
+from chaos.load import SENDERS, Seal, plan_jobs
 from chaos.plan import plan_faults
 from chaos.publishing import Press
 from chaos.stage import TIMEOUT_S, a_vhost, set_stage
 from chaos.striking import Striker
+from otpost.sealing import PrivateKey
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from chaos.checker.evidence import Letter, Violation
+    from chaos.checker.evidence import Exposed, Letter, Violation
     from chaos.plan import Plan
     from chaos.stage import Stage
     from private_rabbitmq import PrivateRabbitMQ
 
 # After its deadline a job ends within the time that its last request and its lease may take, and a wait on the ladder.
 _AFTER_DEADLINE_S: Final = 40.0
+# A job that is in no queue is in a worker's hands, and not for so long that nothing is heard meanwhile.
+_SILENCE_S: Final = 30.0
 _EMPTY_WITHIN_S: Final = 40.0
 _SCRAPE_EVERY_S: Final = 2.0
 _POLL_S: Final = 0.2
@@ -57,6 +60,11 @@ class Orders:
     workers: int = 3
     crowd: int = 50
     span_s: float = 10.0
+
+    @classmethod
+    def short(cls, seed: int, ledger: str = "sqlite") -> Self:
+        """Order a run that is over soon: as few jobs as there are kinds of them, and a crowd just over the limit."""
+        return cls(seed, ledger, jobs=140, workers=2, crowd=47, span_s=4.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +95,30 @@ class Ends:
 
     def take(self, event: dict[str, Any]) -> None:
         """Note one event."""
+        self._news.set()
         if event["status"] not in ENDS or event["event_id"] in self._events:
             return
         self._events.add(event["event_id"])
         self.ended.add((event["job_id"], event["run"]))
         self.nameless += event["job_id"] is None
-        self._news.set()
 
-    async def include(self, runs: set[tuple[str, int]], *, nameless: int, until: float) -> None:
-        """Wait until all of *runs* have ended, or the time (Unix seconds) has come."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, until - time.time())):
-                while runs - self.ended or self.nameless < nameless:
-                    self._news.clear()
-                    await self._news.wait()
+    async def heard(self, within_s: float) -> bool:
+        """Wait for the next event; whether there was one in time."""
+        self._news.clear()
+        try:
+            async with asyncio.timeout(within_s):
+                return await self._news.wait()
+        except TimeoutError:
+            return False
+
+    async def include(self, runs: set[tuple[str, int]], url: str, *, nameless: int, until: float) -> None:
+        """Wait until all of *runs* have ended, the time (Unix seconds) has come, or nothing can come any more."""
+        heard_at = time.time()
+        while (runs - self.ended or self.nameless < nameless) and time.time() < until:
+            if await self.heard(1.0):
+                heard_at = time.time()
+            elif time.time() - heard_at > _SILENCE_S and not await reading.count_left(url, SENDERS):
+                return
 
 
 async def play(orders: Orders, folder: Path, node: PrivateRabbitMQ | None) -> Report:
@@ -108,13 +126,17 @@ async def play(orders: Orders, folder: Path, node: PrivateRabbitMQ | None) -> Re
     began = time.monotonic()
     dice = Random(orders.seed)  # noqa: S311 - the same seed has to give the same run
     drafts = plan_jobs(dice, jobs=orders.jobs, crowd=orders.crowd, span_s=orders.span_s, prefix=f"c{orders.seed}")
+    seals = (Seal.KEY, Seal.OLD_KEY, Seal.STRANGE_KEY)
+    private = {seal: PrivateKey(dice.randbytes(32)) for seal in seals}
+    public = {seal: key.public for seal, key in private.items()}
+    held = [private[Seal.KEY], private[Seal.OLD_KEY]]
     plan = plan_faults(dice, seed=orders.seed, workers=orders.workers, span_s=orders.span_s, has_own_ledger=False)
     async with (
         a_vhost(None if plan.kills_broker else node) as vhost,
-        set_stage(vhost, folder, plan, workers=orders.workers) as stage,
+        set_stage(vhost, folder, plan, workers=orders.workers, keys=held) as stage,
     ):
-        evidence = await _act(orders, stage, plan, Press(vhost.url), drafts)
-        await asyncio.to_thread(_keep_broker_logs, stage)
+        evidence = await _act(orders, stage, plan, Press(vhost.url, public), drafts)
+        evidence = replace(evidence, exposed=tuple(await asyncio.to_thread(_exposed, stage, evidence)))
     save(evidence, folder / "evidence.json")
     violations = await asyncio.to_thread(judge_folder, folder, evidence)
     return Report(orders, folder, evidence, tuple(violations), time.monotonic() - began)
@@ -135,11 +157,12 @@ async def _act(orders: Orders, stage: Stage, plan: Plan, press: Press, drafts: A
         jobs = [job for job in press.jobs.values() if job.confirmed and not job.is_copy]
         last = max([job.deadline or job.published_at for job in jobs] + [time.time()]) + _AFTER_DEADLINE_S
         nameless = sum(job.id is None for job in jobs)
-        await ends.include({(job.id, 1) for job in jobs if job.id is not None}, nameless=nameless, until=last)
+        runs = {(job.id, 1) for job in jobs if job.id is not None}
+        await ends.include(runs, url, nameless=nameless, until=last)
         letters = await reading.read_letters(url)
         replays = await _replay(stage, letters)
         runs = {(replay.id, replay.run) for replay in replays}
-        await ends.include(runs, nameless=0, until=time.time() + _REPLAY_TTL_S + _AFTER_DEADLINE_S)
+        await ends.include(runs, url, nameless=0, until=time.time() + _REPLAY_TTL_S + _AFTER_DEADLINE_S)
         left = await _empty(url)
     finally:
         for task in (following, scraping):
@@ -228,6 +251,7 @@ async def _keep(session: aiohttp.ClientSession, url: str, file: Path) -> None:
         kept.write(text)
 
 
-def _keep_broker_logs(stage: Stage) -> None:
-    for log in stage.node.folder.rglob("*.log"):
-        (stage.folder / f"broker-{log.stem}.log").write_bytes(log.read_bytes())
+def _exposed(stage: Stage, evidence: Evidence) -> list[Exposed]:
+    """Look for sealed codes in all that the ledger and the broker have on disk, now that both are still there."""
+    files = [*stage.folder.glob("ledger.db*"), *stage.node.folder.rglob("*")]
+    return list(search_stores(evidence.jobs, [file for file in files if file.is_file()]))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from broker import Vhost
+    from otpost.sealing import PrivateKey
 
 TIMEOUT_S: Final = 2.0
 _START_S: Final = 30.0
@@ -80,8 +81,13 @@ class Stage:
 
 
 @asynccontextmanager
-async def set_stage(vhost: Vhost, folder: Path, plan: Plan, *, workers: int) -> AsyncIterator[Stage]:
-    """Start the simulator, the proxies and the workers; all of them are gone when the block ends."""
+async def set_stage(
+    vhost: Vhost, folder: Path, plan: Plan, *, workers: int, keys: Sequence[PrivateKey]
+) -> AsyncIterator[Stage]:
+    """Start the simulator and the proxies, and make the workers ready; all of it is gone when the block ends.
+
+    *keys* are those that the workers hold.
+    """
     async with _simulator(folder) as api:
         answers = [Answers() for _ in range(workers)]
         port = int(api.rsplit(":", 1)[1])
@@ -90,7 +96,7 @@ async def set_stage(vhost: Vhost, folder: Path, plan: Plan, *, workers: int) -> 
             Line.SIMULATOR: [Proxy(port, watch) for watch in answers],
         }
         hands = [
-            Hand(f"w{number + 1}", _settings(vhost, folder, proxies, number), plan.deaths[number])
+            Hand(f"w{number + 1}", _settings(vhost, folder, proxies, number, keys), plan.deaths[number])
             for number in range(workers)
         ]
         crew = Crew(hands, folder)
@@ -134,7 +140,9 @@ async def _simulator(folder: Path) -> AsyncIterator[str]:
             await process.wait()
 
 
-def _settings(vhost: Vhost, folder: Path, proxies: Mapping[Line, Sequence[Proxy]], number: int) -> dict[str, str]:
+def _settings(
+    vhost: Vhost, folder: Path, proxies: Mapping[Line, Sequence[Proxy]], number: int, keys: Sequence[PrivateKey]
+) -> dict[str, str]:
     senders = folder / "senders.toml"
     senders.write_text(
         "".join(
@@ -147,6 +155,7 @@ def _settings(vhost: Vhost, folder: Path, proxies: Mapping[Line, Sequence[Proxy]
     given = {
         "broker_url": f"amqp://{USER}:{PASSWORD}@127.0.0.1:{broker}/{vhost.name}",
         "ledger_url": f"sqlite:///{folder / 'ledger.db'}",
+        "private_keys": ",".join(key.reveal() for key in keys),
         "senders_file": senders,
         "template": "verification_code",
         "language": "en_US",

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from chaos.checker.evidence import ClockMove, Life, Replay, Struck, load, save
+from chaos.checker.evidence import ClockMove, Exposed, Life, Replay, Struck, load, save
+from chaos.checker.secrecy import search_stores
 from chaos.checker.timeline import timeline
 from chaos.checker.verdict import judge
 from chaos.clean_run import (
@@ -37,11 +38,11 @@ if TYPE_CHECKING:
 
 CHECKER: Final = Path(__file__).parent / "checker"
 KILLED: Final = -9
+OTHER_CODE: Final = "p4NqX07zTb"
 
 
-def found(evidence: Evidence, *, log: bytes = b"", text: bytes = b"", store: bytes = b"") -> list[tuple[str, str, str]]:
-    logs = {"w1-1.log": log}
-    verdict = judge(evidence, logs, {"metrics.txt": text}, {"ledger.db": store})
+def found(evidence: Evidence, *, log: bytes = b"", text: bytes = b"") -> list[tuple[str, str, str]]:
+    verdict = judge(evidence, {"w1-1.log": log}, {"metrics.txt": text})
     return [(one.promise, one.subject, one.what) for one in verdict]
 
 
@@ -334,11 +335,23 @@ def test_a_full_number_may_stand_in_a_message_id_and_nowhere_else_of_a_result() 
     assert the_one(with_more(clean_run(), results=[spoilt]))[2] == "its full number is in the results"
 
 
-def test_a_code_in_the_ledgers_files_is_found_if_it_was_sealed_and_only_then() -> None:
-    assert found(clean_run(), store=CODE.encode()) == []
-    first, *others = clean_run().jobs
-    sealed = replace(clean_run(), jobs=(replace(first, is_sealed=True), *others))
-    assert the_one(sealed, store=CODE.encode())[2] == "its code was sealed, and is in ledger.db"
+def test_a_code_in_a_dead_letter_is_found_whether_its_producer_had_sealed_it_or_not() -> None:
+    letters = (letter("nobody-1", "recipient", body=f'{{"code":"{OTHER_CODE}"}}'), letter(None, "invalid_job"))
+    evidence = replace(clean_run(), letters=letters)
+    jobs = tuple(replace(one, code=OTHER_CODE) if one.id == "nobody-1" else one for one in evidence.jobs)
+    requests = tuple(replace(one, code=OTHER_CODE) if one.callback == "nobody-1" else one for one in evidence.requests)
+    evidence = replace(evidence, jobs=jobs, requests=requests)
+    assert the_one(evidence) == ("nothing leaked", "nobody-1", "its code was buried without a seal")
+
+
+def test_a_code_in_a_file_of_broker_or_ledger_is_found_if_it_was_sealed_and_only_then(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.db-wal"
+    file.write_bytes(b"\x00\xff" + CODE.encode() + b"\x00")
+    files = [file, tmp_path / "taken-away"]
+    assert list(search_stores([job()], files)) == []
+    exposed = list(search_stores([job(is_sealed=True)], files))
+    assert exposed == [Exposed("good-1", "ledger.db-wal")]
+    assert the_one(with_more(clean_run(), exposed=exposed))[2] == "its code was sealed, and is in ledger.db-wal"
 
 
 # Conduct

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from otpost import BrokerUnreachable, NotConfirmed, OtpJob, Producer
+from otpost import BrokerUnreachable, NotConfirmed, OtpJob, Producer, rabbitmq
 from private_rabbitmq import PASSWORD
 from service import CODE, NUMBER, PATIENCE_S, Amqp, declare_topology
 
@@ -201,3 +201,13 @@ async def test_the_producer_that_was_left_has_no_connection(vhost: Vhost) -> Non
     async with Producer(vhost.url):
         await vhost.wait_for_connections(1, "otpost producer")
     await vhost.wait_for_connections(0, "otpost producer")
+
+
+async def test_opening_a_channel_on_a_connection_that_has_just_gone_says_that_it_is_lost(vhost: Vhost) -> None:
+    connection = await rabbitmq.connect(vhost.url, name="test", timeout_s=PATIENCE_S)
+    assert connection.transport is not None
+    # The wire is gone, and the library's connection on top of it has not been told yet.
+    await connection.transport.connection.close()
+    with pytest.raises(rabbitmq.ConnectionLost):
+        await rabbitmq.Publisher.open(connection)
+    await rabbitmq.close_quietly(connection)

@@ -172,6 +172,14 @@ class Struck:
 
 
 @dataclass(frozen=True, slots=True)
+class Exposed:
+    """A code that was sealed, in clear in a file of the broker or of the ledger."""
+
+    job: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
     """What the run was played under. *own_ledger_clock*: leases and limits go by a clock that nobody moved."""
 
@@ -202,6 +210,7 @@ class Evidence:
     unanswered: tuple[Unanswered, ...] = ()
     clock_moves: tuple[ClockMove, ...] = ()
     struck: tuple[Struck, ...] = ()
+    exposed: tuple[Exposed, ...] = ()
     left: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -251,6 +260,7 @@ def load(file: Path) -> Evidence:
         unanswered=many(Unanswered, "unanswered"),
         clock_moves=many(ClockMove, "clock_moves"),
         struck=many(Struck, "struck"),
+        exposed=many(Exposed, "exposed"),
         left=raw["left"],
     )
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from chaos.checker.evidence import Violation
+from chaos.checker.evidence import Exposed, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from chaos.checker.evidence import Evidence, Job
 
@@ -18,11 +19,8 @@ LEAKED: Final = "nothing leaked"
 _WAMID: Final = "provider_message_id"
 
 
-def check(evidence: Evidence, texts: Mapping[str, bytes], stores: Mapping[str, bytes]) -> Iterator[Violation]:
-    """Search every text that somebody may read, and for sealed jobs everything that the broker and the ledger keep.
-
-    *texts*: logs, metrics, outputs. *stores*: the files of ledger and broker.
-    """
+def check(evidence: Evidence, texts: Mapping[str, bytes]) -> Iterator[Violation]:
+    """Search every text that somebody may read (logs, metrics, outputs), and all messages that the broker still has."""
     everything = dict(texts)
     everything["the results"] = "\n".join(map(_without_wamid, (result.body for result in evidence.results))).encode()
     everything["the results' properties"] = "\n".join(result.properties for result in evidence.results).encode()
@@ -39,11 +37,27 @@ def check(evidence: Evidence, texts: Mapping[str, bytes], stores: Mapping[str, b
                 yield Violation(LEAKED, _owner(evidence, number), f"its full number is in {name}")
             elif _base64(number) in text:
                 yield Violation(LEAKED, _owner(evidence, number), f"its full number is in {name}, as base64")
-    sealed = [job for job in evidence.jobs if job.is_sealed]
     letters = "\n".join(letter.body for letter in evidence.letters).encode()
-    for name, content in {**stores, "the dead letters": letters}.items():
+    for job in _with_code(evidence.jobs, letters):
+        yield Violation(LEAKED, job.id or job.kind, "its code was buried without a seal")
+    for one in evidence.exposed:
+        yield Violation(LEAKED, one.job, f"its code was sealed, and is in {one.place}")
+
+
+def search_stores(jobs: Iterable[Job], files: Iterable[Path]) -> Iterator[Exposed]:
+    """Search the files of broker and ledger for codes that were sealed.
+
+    Others may be in there, as the producer sent them; also in the broker's log, as RabbitMQ writes the messages that
+    a channel had in hand into it when that channel crashes.
+    """
+    sealed = [job for job in jobs if job.is_sealed]
+    for file in files:
+        try:
+            content = file.read_bytes()
+        except FileNotFoundError:  # a broker that is at work takes its files away
+            continue
         for job in _with_code(sealed, content):
-            yield Violation(LEAKED, job.id or job.kind, f"its code was sealed, and is in {name}")
+            yield Exposed(job.id or job.kind, file.name)
 
 
 def _with_code(jobs: Iterable[Job], content: bytes) -> Iterator[Job]:

@@ -20,8 +20,6 @@ def judge_folder(folder: Path, evidence: Evidence | None = None) -> list[Violati
         evidence or load(folder / "evidence.json"),
         read_logs(folder),
         {path.name: path.read_bytes() for path in folder.glob("*.txt")},
-        # RabbitMQ writes messages into its own log when a channel of its own crashes, so that log is like its disk.
-        {path.name: path.read_bytes() for path in folder.glob("broker-*.log")},
     )
 
 
@@ -30,18 +28,12 @@ def read_logs(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("w*-*.log"))}
 
 
-def judge(
-    evidence: Evidence, logs: Mapping[str, bytes], texts: Mapping[str, bytes], stores: Mapping[str, bytes]
-) -> list[Violation]:
-    """List what was not as promised.
-
-    *logs*: what the workers wrote. *texts*: what else somebody may read, such as metrics. *stores*: the files of
-    broker and ledger, the broker's log among them.
-    """
+def judge(evidence: Evidence, logs: Mapping[str, bytes], texts: Mapping[str, bytes]) -> list[Violation]:
+    """List what was not as promised; *logs* is what the workers wrote, *texts* what else somebody may read."""
     return [
         *ends.check(evidence),
         *requests.check(evidence),
         *limits.check(evidence),
-        *secrecy.check(evidence, {**logs, **texts}, stores),
+        *secrecy.check(evidence, {**logs, **texts}),
         *conduct.check(evidence, logs),
     ]
