@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test test-long lint format docs demo broker redis bench lock clean
+.PHONY: help setup test test-long lint format docs chaos demo broker redis bench lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -51,6 +51,9 @@ test: broker redis lint ## lint, then run all tests but the long ones
 test-long: broker redis lint ## lint, then run all tests
 	$(PYTHON_IN_VENV) -m pytest $(PARALLEL) -m 'not long' $(ARGS)
 	$(PYTHON_IN_VENV) -m pytest -m long $(ARGS)
+
+chaos: broker redis setup ## put it under fire: 50 seeded runs, half an hour or so; ARGS='--runs 4 --seed 7'
+	@PYTHONPATH=tests:tools $(PYTHON_IN_VENV) -m chaos $(ARGS)
 
 demo: $(if $(OTPOST_BROKER_URL),,broker) setup ## see it work on this machine: broker, sender and a simulated provider
 	@$(PYTHON_IN_VENV) demo/run.py $(ARGS)

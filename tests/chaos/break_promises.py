@@ -76,8 +76,8 @@ BREACHES: Final = (
         (
             Patch(
                 "worker/otpost_worker/ledger/operations.py",
-                "    action = judge(known, wish, now=now)\n    match action:\n        case Claim():\n",
-                "    action = Claim()\n    match action:\n        case Claim():\n",
+                "    action = judge(known, wish, now=now)\n",
+                "    action = Claim()\n",
             ),
             Patch(
                 "worker/otpost_worker/ledger/operations.py",

@@ -6,7 +6,7 @@ What may become of each kind is written down by hand. Nothing here is computed f
 from __future__ import annotations
 
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -101,7 +101,7 @@ SORTS: Final = (
     Sort("throttled-by-rule", 1, "+9991304291{:04}", ACCEPTED, sender=OTHER),
     Sort("unknown-code", 1, "+990170{:04}", ("failed exhausted",), sender=OTHER),
     Sort("elsewhere", 4, "+1209555{:04}", ACCEPTED, sender=OTHER),
-    Sort("token", 1, "+9990001900{:04}", ("expired",), ttl_s=25, sender=HALTED),
+    Sort("token", 1, "+9990001900{:04}", ("expired",), ttl_s=14, sender=HALTED),
     Sort("not-json", 1, "+1207555{:04}", INVALID, form=Form.NOT_JSON),
     Sort("field", 1, "+1207556{:04}", INVALID, form=Form.UNKNOWN_FIELD),
     Sort("number", 1, "", INVALID, form=Form.NO_NUMBER),
@@ -116,7 +116,7 @@ SORTS: Final = (
     Sort("sealed-field", 1, "+1208558{:04}", INVALID, form=Form.UNKNOWN_FIELD, seal=Seal.KEY),
     Sort("sealed-by-hand", 1, "+1208559{:04}", ACCEPTED, form=Form.FOREIGN, seal=Seal.KEY),
 )  # fmt: skip
-_CROWDED: Final = Sort("crowd", 0, "+12025550100", ACCEPTED, ttl_s=32)
+_CROWDED: Final = Sort("crowd", 0, "+12025550100", ACCEPTED)
 _COPIES: Final = Sort("copy", 0, "+1207560{:04}", INVALID, form=Form.COPY)
 _COPIES_PER_HUNDRED: Final = 1
 
@@ -167,13 +167,14 @@ def _rfc3339(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat()
 
 
-def plan_jobs(dice: Random, *, jobs: int, crowd: int, span_s: float, prefix: str) -> list[Draft]:
+def plan_jobs(dice: Random, *, jobs: int, crowd: int, crowd_ttl_s: float, span_s: float, prefix: str) -> list[Draft]:
     """Draw about *jobs* jobs, published within *span_s* seconds, in the order of their publication.
 
-    *crowd* of them go to one recipient. It may get 45 messages at once: more show whether its bucket is counted.
+    *crowd* of them go to one recipient. It may get 45 messages at once: more show whether its bucket is counted. How
+    many of those get a turn within their *crowd_ttl_s*, one every 6 s, decides how long it all takes.
     """
     sorts = [sort for sort in SORTS for _ in range(max(1, round(sort.share * jobs / 100)) if sort.share else 0)]
-    sorts += [_CROWDED] * crowd
+    sorts += [replace(_CROWDED, ttl_s=crowd_ttl_s)] * crowd
     sorts += [SORTS[0]] * max(0, jobs - len(sorts) - _copies(jobs))
     dice.shuffle(sorts)
     drafts = [

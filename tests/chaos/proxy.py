@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol, Self, cast
 
-from rabbitmq_machine import HOST, reserve_free_port
+from free_ports import HOST, release_ports, reserve_free_port
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -252,6 +252,7 @@ class Proxy:
             opening.cancel()
         await asyncio.gather(*self._opening, return_exceptions=True)
         self.cut()
+        release_ports([self.port])
 
     # Commands
 

@@ -49,8 +49,9 @@ LEDGERS: Final = ("sqlite",)
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What kind of run it is to be. *crowd*: jobs to one recipient, of which 45 may go out at once.
+    """What kind of run it is to be.
 
+    *crowd*: jobs to one recipient, of which 45 may go out at once; the others have *crowd_ttl_s* to get a turn.
     *span_s*: within this time jobs are published and faults begin.
     """
 
@@ -59,12 +60,13 @@ class Orders:
     jobs: int = 300
     workers: int = 3
     crowd: int = 50
+    crowd_ttl_s: float = 32.0
     span_s: float = 10.0
 
     @classmethod
     def short(cls, seed: int, ledger: str = "sqlite") -> Self:
         """Order a run that is over soon: as few jobs as there are kinds of them, and a crowd just over the limit."""
-        return cls(seed, ledger, jobs=140, workers=2, crowd=47, span_s=4.0)
+        return cls(seed, ledger, jobs=140, workers=2, crowd=47, crowd_ttl_s=12.0, span_s=4.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,14 @@ async def play(orders: Orders, folder: Path, node: PrivateRabbitMQ | None) -> Re
     """Play one run on *node*, or on a node of its own where it is to be killed; files go into *folder*."""
     began = time.monotonic()
     dice = Random(orders.seed)  # noqa: S311 - the same seed has to give the same run
-    drafts = plan_jobs(dice, jobs=orders.jobs, crowd=orders.crowd, span_s=orders.span_s, prefix=f"c{orders.seed}")
+    drafts = plan_jobs(
+        dice,
+        jobs=orders.jobs,
+        crowd=orders.crowd,
+        crowd_ttl_s=orders.crowd_ttl_s,
+        span_s=orders.span_s,
+        prefix=f"c{orders.seed}",
+    )
     seals = (Seal.KEY, Seal.OLD_KEY, Seal.STRANGE_KEY)
     private = {seal: PrivateKey(dice.randbytes(32)) for seal in seals}
     public = {seal: key.public for seal, key in private.items()}

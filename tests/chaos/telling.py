@@ -70,7 +70,8 @@ def what_broke(report: Report) -> Iterator[str]:
         if job in known and job not in shown and len(shown) < _MAX_TIMELINES:
             shown.add(job)
             yield from (f"    {line}" for line in timeline(report.evidence, job, logs))
-    yield f"  evidence: {report.folder}; other time lines: python -m chaos.checker {report.folder} JOB"
+    yield f"  evidence: {report.folder}; other time lines:"
+    yield f"  cd tests && ../.venv/bin/python -m chaos.checker {report.folder} JOB"
 
 
 def sum_up(all_told: Sequence[Told], folder: Path, seeds: Sequence[int]) -> bool:
