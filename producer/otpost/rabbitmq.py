@@ -163,6 +163,18 @@ def _wire_connection(connection: AbstractConnection) -> WireConnection | None:
     return cast("WireConnection", transport.connection) if transport is not None else None
 
 
+def server_of(connection: AbstractConnection) -> tuple[str, str]:
+    """Tell which product and which version the broker says it is; "?" for what it does not say."""
+    wire = _wire_connection(connection)
+    told = wire.server_properties if wire is not None else {}
+    product, version = (told.get(name, "?") for name in ("product", "version"))
+    return _text(product), _text(version)
+
+
+def _text(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, (bytes, bytearray)) else str(value)
+
+
 def _with_heartbeat(url: str) -> str:
     """Ask for a heartbeat, unless the URL does: a peer that vanished without a word is noticed by nothing else."""
     if "heartbeat=" in url:

@@ -11,16 +11,8 @@ import pytest
 from broker import Vhost, fresh_vhost
 from command import otpost
 from otpost import AccessRefused, rabbitmq
-from otpost_worker.brokers.rabbitmq.ledger_mark import (
-    LedgerDiffers,
-    NoMark,
-    NotCompared,
-    Other,
-    Same,
-    compare_ledger,
-    forget_ledger,
-    mark_ledger,
-)
+from otpost_worker.agreement import Comparison, LedgerDiffers, NoMark, NotCompared, Other, Same
+from otpost_worker.brokers.rabbitmq.ledger_mark import compare_ledger, forget_ledger, mark_ledger
 from service import PATIENCE_S, declare_topology
 
 if TYPE_CHECKING:
@@ -67,7 +59,7 @@ async def test_the_first_worker_writes_its_ledger_down_and_the_others_are_compar
 async def test_of_workers_that_start_at_once_one_wins_and_the_others_learn_which(vhost: Vhost) -> None:
     ledgers = [f"{number:08}-0a1b-4a1b-8a1b-0a1b2c3d4e5f" for number in range(8)]
 
-    async def start(ledger: str) -> Same | Other | NoMark | NotCompared:
+    async def start(ledger: str) -> Comparison:
         async with connected(vhost.url) as connection:
             return await mark_ledger(connection, ledger)
 

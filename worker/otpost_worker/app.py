@@ -15,6 +15,7 @@ import structlog
 
 from otpost.errors import OtpostError
 from otpost.topology import DROPPED, job_queue, topology
+from otpost_worker.accounts import account_of
 from otpost_worker.brokers.rabbitmq import Incoming, Intake, Outbox, Reconnecting, Subscription, envelope_of
 from otpost_worker.clocks import ClockWatch
 from otpost_worker.decision import Policy
@@ -29,7 +30,7 @@ from otpost_worker.ledger.watched import WatchedLedger
 from otpost_worker.metrics import Metrics
 from otpost_worker.outage_log import OutageLog
 from otpost_worker.ports import LedgerUnavailable
-from otpost_worker.providers.cloud_api import PROVIDER, CloudApi, CloudApiAccount
+from otpost_worker.providers.cloud_api import PROVIDER, CloudApi
 from otpost_worker.providers.http import open_session
 from otpost_worker.senders import SenderWatch
 from otpost_worker.worker import InFlight, job_key
@@ -240,17 +241,9 @@ def _sender(
     clock: Clock,
     wrappers: Wrappers,
 ) -> Sender:
-    account = CloudApiAccount(
-        phone_number_id=one.phone_number_id,
-        access_token=one.access_token.get_secret_value(),
-        api_base=one.api_base,
-        api_version=one.api_version,
-        token_source=one.access_token_file or f"OTPOST_ACCESS_TOKEN (sender {name})",
-        token_file=Path(one.access_token_file) if one.access_token_file else None,
-    )
     return Sender(
         name=name,
-        provider=wrappers.provider(CloudApi(account, session, clock=clock, clock_watch=clock_watch)),
+        provider=wrappers.provider(CloudApi(account_of(name, one), session, clock=clock, clock_watch=clock_watch)),
         defaults=Defaults(one.template, one.language),
         policy=Policy(
             timeout_s=settings.http_timeout_s,

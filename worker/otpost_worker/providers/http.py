@@ -1,4 +1,4 @@
-"""One bounded POST over a pooled session: what can go wrong on the way becomes an outcome here."""
+"""One bounded request over a pooled session: what can go wrong on the way becomes an outcome here."""
 
 from __future__ import annotations
 
@@ -50,8 +50,19 @@ async def post(
     A connection that never came to be is a refusal: nothing was sent. Whatever breaks after that leaves open
     whether the message was taken.
     """
+    return await _request(session, "POST", url, headers, body)
+
+
+async def get(session: aiohttp.ClientSession, url: URL, headers: Mapping[str, str]) -> Reply | Refused | Unknown:
+    """GET once, under the same rules as ``post``."""
+    return await _request(session, "GET", url, headers, None)
+
+
+async def _request(
+    session: aiohttp.ClientSession, method: str, url: URL, headers: Mapping[str, str], body: bytes | None
+) -> Reply | Refused | Unknown:
     try:
-        async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+        async with session.request(method, url, data=body, headers=headers, allow_redirects=False) as response:
             return Reply(response.status, response.headers, await _bounded_body(response))
     except aiohttp.ConnectionTimeoutError:
         return _not_sent("no connection to the provider in time")

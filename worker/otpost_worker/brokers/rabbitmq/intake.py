@@ -14,15 +14,8 @@ from otpost.declaring import TopologyDiffers
 from otpost.errors import AccessRefused, BrokerUnreachable, QueueRefused
 from otpost.provisioning import TopologyMode, provision
 from otpost.rabbitmq import ConnectionLost
-from otpost_worker.brokers.rabbitmq.ledger_mark import (
-    LedgerDiffers,
-    NoMark,
-    NotCompared,
-    Other,
-    Same,
-    compare_ledger,
-    mark_ledger,
-)
+from otpost_worker.agreement import LedgerDiffers, NoMark, NotCompared, Other, Same
+from otpost_worker.brokers.rabbitmq.ledger_mark import compare_ledger, mark_ledger
 from otpost_worker.brokers.rabbitmq.reconnecting import CONNECT_TIMEOUT_S
 
 if TYPE_CHECKING:

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from aio_pika import exceptions as amqp
 from aiormq.exceptions import ChannelAccessRefused
 
-from otpost.errors import AccessRefused, OtpostError
+from otpost.errors import AccessRefused
 from otpost.rabbitmq import close_quietly, open_channel, table_of, translated, wire_of
 from otpost.topology import LEDGER, ledger_mark, ledger_of_mark
+from otpost_worker.agreement import Comparison, NoMark, NotCompared, Other, Same
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,48 +27,6 @@ _TIMEOUT_S: Final = 10.0
 # The broker cuts its words at 255 bytes: behind the long name of a virtual host there is only a part of the value.
 _CURRENT: Final = re.compile(rf"but current is (?:the value )?'({re.escape(LEDGER)}\.[^']*)('?)")
 _CUT: Final = "…"
-NEW_LEDGER: Final = "otpost topology declare --new-ledger"
-
-
-@dataclass(frozen=True, slots=True)
-class Same:
-    """The broker's workers use this very ledger."""
-
-
-@dataclass(frozen=True, slots=True)
-class Other:
-    """They use another one. *identity* is what the broker tells of it: all, a beginning that ends in …, or None."""
-
-    identity: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class NoMark:
-    """No worker has said yet which ledger it uses."""
-
-
-@dataclass(frozen=True, slots=True)
-class NotCompared:
-    """The broker does not compare: *why*, and what would let it."""
-
-    why: str
-
-
-Comparison = Same | Other | NoMark | NotCompared
-
-
-class LedgerDiffers(OtpostError):
-    """The broker's workers share another ledger than ours; *theirs* is as in ``Other``."""
-
-    def __init__(self, theirs: str | None, ours: str) -> None:
-        self.theirs = theirs
-        self.ours = ours
-        super().__init__(
-            f"the workers of this broker share the ledger {theirs or '(the broker does not tell which)'}, and "
-            f"OTPOST_LEDGER_URL names another one, {ours}: workers with different ledgers may send the same code "
-            "twice. Let OTPOST_LEDGER_URL name the ledger that the others use; if that one is gone for good, stop all "
-            f"workers and run '{NEW_LEDGER}'"
-        )
 
 
 async def mark_ledger(connection: AbstractConnection, identity: str) -> Comparison:

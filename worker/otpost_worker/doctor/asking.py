@@ -1,0 +1,118 @@
+"""Finding out: the broker over AMQP, the ledger, the provider. Each question is bounded, and none hides the others."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from yarl import URL
+
+from otpost import declaring, provisioning, rabbitmq
+from otpost.errors import BrokerUnreachable, OtpostError
+from otpost.topology import DEAD, DROPPED, job_queue
+from otpost_worker.brokers.rabbitmq.ledger_mark import compare_ledger
+from otpost_worker.clocks import clock_offset_s
+from otpost_worker.doctor.facts import BrokerFacts, LedgerFacts, LedgerTrouble, NotAsked, ProviderFacts
+from otpost_worker.ledger.reading import NoLedger, open_to_read
+from otpost_worker.ports import LedgerUnavailable
+from otpost_worker.providers.cloud_api_health import NoAnswer, health_of
+from otpost_worker.providers.http import Reply, get
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterable, Mapping
+
+    import aiohttp
+    from aio_pika.abc import AbstractConnection
+
+    from otpost.declaring import QueueState
+    from otpost.differences import Finding as Difference
+    from otpost.topology import Topology
+    from otpost_worker.ports import Clock
+    from otpost_worker.providers.cloud_api import CloudApiAccount
+
+T = TypeVar("T")
+
+_CONNECT_TIMEOUT_S: Final = 5.0
+_QUESTION_TIMEOUT_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class NoBroker:
+    """The broker does not let us in: *why*, as ``BrokerUnreachable`` says it."""
+
+    why: str
+
+
+async def ask_broker(
+    url: str, wanted: Topology, senders: Iterable[str], *, ledger: str | None
+) -> BrokerFacts | NoBroker:
+    """Ask for everything that AMQP tells; *ledger*: the identity of ours, None where there is none."""
+    try:
+        connection = await rabbitmq.connect(url, name="otpost doctor", timeout_s=_CONNECT_TIMEOUT_S)
+    except BrokerUnreachable as error:
+        return NoBroker(str(error))
+    try:
+        product, version = rabbitmq.server_of(connection)
+        names = [*map(job_queue, senders), DEAD, DROPPED]
+        return BrokerFacts(
+            rabbitmq.visible_url(url),
+            product,
+            version,
+            await _answer(_differences(connection, wanted)),
+            await _answer(_queues(connection, names)),
+            await _answer(compare_ledger(connection, ledger)),
+        )
+    finally:
+        await rabbitmq.close_quietly(connection)
+
+
+async def _answer(question: Awaitable[T]) -> T | NotAsked:
+    try:
+        async with asyncio.timeout(_QUESTION_TIMEOUT_S):
+            return await question
+    except TimeoutError:
+        return NotAsked(f"the broker did not answer within {_QUESTION_TIMEOUT_S:g} s; is it overloaded?")
+    except OtpostError as error:
+        return NotAsked(str(error))
+
+
+async def _differences(connection: AbstractConnection, wanted: Topology) -> tuple[Difference, ...]:
+    return tuple(await provisioning.verify(connection, wanted, timeout_s=_QUESTION_TIMEOUT_S))
+
+
+async def _queues(connection: AbstractConnection, names: Iterable[str]) -> Mapping[str, QueueState | None]:
+    return {name: await declaring.inspect_queue(connection, name, timeout_s=_QUESTION_TIMEOUT_S) for name in names}
+
+
+async def ask_ledger(url: str, rates: Mapping[str, float], quotas: Mapping[str, str]) -> LedgerFacts | LedgerTrouble:
+    """Look into the ledger."""
+    where = url.removeprefix("sqlite:///")
+    try:
+        async with asyncio.timeout(_QUESTION_TIMEOUT_S), open_to_read(url) as ledger:
+            reports = await ledger.report(rates, quotas)
+            return LedgerFacts(where, ledger.identity, os.access(Path(where), os.W_OK), reports)
+    except NoLedger as error:
+        return LedgerTrouble(where, str(error), missing=True)
+    except LedgerUnavailable as error:
+        return LedgerTrouble(where, str(error), missing=False)
+    except TimeoutError:
+        why = f"the ledger did not answer within {_QUESTION_TIMEOUT_S:g} s; does another program hold it?"
+        return LedgerTrouble(where, why, missing=False)
+
+
+async def ask_provider(
+    sender: str, account: CloudApiAccount, session: aiohttp.ClientSession, *, clock: Clock
+) -> ProviderFacts:
+    """Ask the provider how the sender's number is; it sends nothing."""
+    url = URL(f"{account.api_base.rstrip('/')}/{account.api_version}/{account.phone_number_id}")
+    sent_at = clock()
+    headers = {"Authorization": f"Bearer {account.access_token}"}
+    reply = await get(session, url.with_query(fields="health_status"), headers)
+    if not isinstance(reply, Reply):
+        return ProviderFacts(sender, str(url), NoAnswer(reply.error.detail or "no answer"), None)
+    health = health_of(reply.status, reply.body, token_source=account.token_source)
+    offset_s = clock_offset_s(reply.headers.get("Date"), sent_at=sent_at, received_at=clock())
+    return ProviderFacts(sender, str(url), health, offset_s)

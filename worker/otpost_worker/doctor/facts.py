@@ -1,0 +1,87 @@
+"""What the doctor found out, before anybody judges it [pure]."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otpost.declaring import QueueState
+    from otpost.differences import Finding as Difference
+    from otpost.topology import Binding
+    from otpost_worker.agreement import Comparison
+    from otpost_worker.ports import SenderReport
+    from otpost_worker.providers.cloud_api_health import Health
+
+
+@dataclass(frozen=True, slots=True)
+class NotAsked:
+    """It could not be found out: *why*, and what would help, as one of our messages."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerFacts:
+    """A broker that lets us in. *queues* by name: None for one that does not exist."""
+
+    where: str
+    product: str
+    version: str
+    differences: tuple[Difference, ...] | NotAsked
+    queues: Mapping[str, QueueState | None] | NotAsked
+    ledger: Comparison | NotAsked
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """The policies on a queue by their names, and everything that they set together."""
+
+    policy: str | None
+    operator_policy: str | None
+    definition: Mapping[str, object]
+
+    def __str__(self) -> str:
+        """Name the policies."""
+        named = (("policy", self.policy), ("operator policy", self.operator_policy))
+        return " and ".join(f"{kind} {name!r}" for kind, name in named if name)
+
+
+@dataclass(frozen=True, slots=True)
+class ManagementFacts:
+    """What only the management API tells: policies by queue, and all bindings."""
+
+    where: str
+    policies: Mapping[str, Effects]
+    bindings: frozenset[Binding]
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerFacts:
+    """A ledger that can be read. *writable*: by whoever asks. *reports* by sender."""
+
+    where: str
+    identity: str
+    writable: bool
+    reports: Mapping[str, SenderReport] | NotAsked
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerTrouble:
+    """No ledger, or none that can be read; *missing* where there is nothing at all."""
+
+    where: str
+    why: str
+    missing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderFacts:
+    """What the provider says of a sender; *clock_offset_s* tells how far our clock is ahead of its, None: not known."""
+
+    sender: str
+    where: str
+    health: Health
+    clock_offset_s: float | None

@@ -1,0 +1,95 @@
+"""The ledger: whether it is there, and the one that all workers share; and how it says that the senders are [pure]."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from otpost.job import rfc3339
+from otpost_worker.agreement import NEW_LEDGER, NoMark, NotCompared, Other, Same
+from otpost_worker.doctor.facts import LedgerTrouble, NotAsked
+from otpost_worker.doctor.findings import in_two, ok, problem, warning
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from otpost_worker.agreement import Comparison
+    from otpost_worker.doctor.facts import LedgerFacts
+    from otpost_worker.doctor.findings import Finding
+    from otpost_worker.ports import HoldReport, SenderReport
+
+_SAME_URL = "let OTPOST_LEDGER_URL name the ledger that the workers use"
+
+
+def judge_ledger(facts: LedgerFacts | LedgerTrouble, shared: Comparison | NotAsked | None) -> list[Finding]:
+    """Judge our ledger; *shared*: what the broker says of it, None where there is no broker."""
+    if isinstance(facts, LedgerTrouble):
+        return [_judge_trouble(facts, shared)]
+    if facts.writable:
+        reach = ok("ledger", facts.where, f"it can be read and written; its identity is {facts.identity}")
+    else:
+        remedy = "run this as the user that the workers run as, and see that this user may write"
+        reach = warning("ledger", facts.where, "it can be read, but not written by this user", remedy)
+    return [reach, *_judge_identity(facts, shared)]
+
+
+def _judge_trouble(facts: LedgerTrouble, shared: Comparison | NotAsked | None) -> Finding:
+    what, remedy = in_two(facts.why, otherwise="check OTPOST_LEDGER_URL")
+    if isinstance(shared, Other):
+        theirs = f"; the workers of this broker share {shared.identity or 'another one'}"
+        return problem("ledger", facts.where, what + theirs, f"{remedy}; {_SAME_URL}")
+    # Where no worker has run yet, there is nothing that could be missing.
+    judge = warning if facts.missing else problem
+    return judge("ledger", facts.where, what, remedy)
+
+
+def _judge_identity(facts: LedgerFacts, shared: Comparison | NotAsked | None) -> Iterator[Finding]:
+    match shared:
+        case None:
+            return
+        case Same():
+            yield ok("ledger shared", facts.where, "it is the one that the workers of this broker share")
+        case Other(theirs):
+            what = f"the workers of this broker share another one, {theirs or 'which it does not tell'}"
+            remedy = f"{_SAME_URL}; if that one is gone for good, stop all workers and run '{NEW_LEDGER}'"
+            yield problem("ledger shared", facts.where, what, remedy)
+        case NoMark():
+            remedy = "a worker that may declare tells it when it starts next"
+            yield warning(
+                "ledger shared", facts.where, "no worker has told the broker yet which ledger it uses", remedy
+            )
+        case NotCompared(why) | NotAsked(why):
+            what, remedy = in_two(why, otherwise="try again")
+            yield warning("ledger shared", facts.where, f"it cannot be compared: {what}", remedy)
+        case _:
+            assert_never(shared)
+
+
+def judge_senders(reports: Mapping[str, SenderReport] | NotAsked, rates: Mapping[str, float]) -> list[Finding]:
+    """Judge how the senders are doing; *rates*: their full rates."""
+    if isinstance(reports, NotAsked):
+        return [warning("senders", "ledger", *in_two(reports.why, otherwise="try again"))]
+    return [finding for name, report in reports.items() for finding in _judge_sender(name, report, rates[name])]
+
+
+def _judge_sender(name: str, report: SenderReport, rate: float) -> Iterator[Finding]:
+    where = f"sender {name}"
+    for hold in report.holds:
+        yield _judge_hold(where, hold)
+    if report.quota_until is not None:
+        what = f"the quota of its app or account is used up; nothing is sent until {rfc3339(report.quota_until)}"
+        yield warning("sender", where, what, "wait; if it happens often, ask Meta for more, or spread the jobs")
+    if report.rate < rate:
+        what = f"it sends {report.rate:g} messages a second in place of {rate:g}, as the provider found it too fast"
+        yield warning("sender", where, what, "the rate grows back by itself; if it happens often, set a lower rate")
+    if not report.holds and report.quota_until is None and report.rate >= rate:
+        yield ok("sender", where, f"it is not held; {rate:g} messages a second")
+
+
+def _judge_hold(where: str, hold: HoldReport) -> Finding:
+    stopped = "halted" if hold.template is None else f"template {hold.template} ({hold.language}) held back"
+    error = hold.error
+    code = f" (code {error.code})" if error and error.code is not None else ""
+    why = f": {error.title or error.kind}{code}" if error else ""
+    probe = f"; a job tries again at {rfc3339(hold.hold.probe_at)}"
+    remedy = hold.remedy or "it ends by itself once the provider takes a message"
+    return problem("sender", where, f"{stopped} since {rfc3339(hold.hold.since)}{why}{probe}", remedy)
