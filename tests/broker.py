@@ -215,6 +215,15 @@ class Vhost:
         what = f"{count} acknowledged messages of {queue!r}"
         await _poll(acknowledged, lambda seen: seen == count, what, timeout_s)
 
+    async def wait_for_policies(self, *queues: str, timeout_s: float = WAIT_TIMEOUT_S) -> None:
+        """Wait until a policy is known to be in force on each of these queues."""
+
+        def without() -> set[str]:
+            answer = self.api.request("GET", f"/queues/{self._id}")
+            return {*queues} - {queue["name"] for queue in answer if queue.get("effective_policy_definition")}
+
+        await _poll(without, lambda names: not names, f"a policy on each of {queues}", timeout_s)
+
     async def wait_for_binding(self, exchange: str, key: str, queue: str, timeout_s: float = WAIT_TIMEOUT_S) -> None:
         """Wait until the queue is bound to the exchange with that routing key."""
         wanted = (exchange, key, queue)
