@@ -80,9 +80,9 @@ async def read_results(
 
 
 async def read_kept_results(
-    url: str, since: datetime | Literal["first"], *, timeout_s: float
+    url: str, since: datetime | Literal["first"], *, timeout_s: float, job_id: str | None = None
 ) -> AsyncGenerator[OtpResult]:
-    """Yield what the stream holds now, from *since* on, and come to an end.
+    """Yield what the stream holds now, from *since* on, and come to an end; with *job_id*, only of that job.
 
     A stream does not tell where it ends. But its last chunk can be asked for, and the last message in that is the end.
 
@@ -104,7 +104,9 @@ async def read_kept_results(
                 return  # nothing is as young as *since*
             if message is None:
                 raise rabbitmq.ConnectionLost("the results stopped before the end of the stream; read them again")
-            if message.header.properties.message_type != EVENT_TYPE:
+            # An event's id, which is the message's, begins with its job's: what is not asked for need not be parsed.
+            is_asked_for = job_id is None or (message.header.properties.message_id or "").startswith(f"{job_id}/")
+            if is_asked_for and message.header.properties.message_type != EVENT_TYPE:
                 yield OtpResult.parse(message.body)
             await feed.acknowledge(message)
             read = _offset(message)

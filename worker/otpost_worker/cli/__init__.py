@@ -8,7 +8,7 @@ import click
 
 import otpost
 from otpost.errors import InvalidJob, OtpostError
-from otpost_worker.cli import completing, dead, doctor, keys, results, schema, send, service, topology
+from otpost_worker.cli import completing, dead, doctor, explain, keys, results, schema, send, service, topology
 from otpost_worker.ports import LedgerUnavailable
 from otpost_worker.settings import InvalidSettings
 from otpost_worker.telemetry import quiet_libraries
@@ -30,6 +30,7 @@ otpost_command.add_command(dead.dead)
 otpost_command.add_command(topology.topology)
 otpost_command.add_command(keys.keys)
 otpost_command.add_command(doctor.doctor)
+otpost_command.add_command(explain.explain)
 otpost_command.add_command(service.config)
 otpost_command.add_command(schema.schema)
 otpost_command.add_command(service.simulator)

@@ -35,6 +35,9 @@ class LedgerReader(Archive, Protocol):
     async def report(self, rates: Mapping[str, float], quotas: Mapping[str, str]) -> Mapping[str, SenderReport]:
         """See ``ports.Standings``."""
 
+    async def turn(self, job_id: str) -> float | None:
+        """Tell when the recipient's turn comes that was booked for a job (Unix seconds), claimed before or not."""
+
 
 @asynccontextmanager
 async def open_to_read(url: str, *, clock: Clock = time.time) -> AsyncIterator[LedgerReader]:
@@ -63,6 +66,17 @@ class SqliteReader:
     async def report(self, rates: Mapping[str, float], quotas: Mapping[str, str]) -> Mapping[str, SenderReport]:
         """See ``ports.Standings``."""
         return await self._read(lambda db: limits.report(db, rates, quotas, self._clock()))
+
+    async def turn(self, job_id: str) -> float | None:
+        """See ``LedgerReader``."""
+
+        def latest(db: sqlite3.Connection) -> float | None:
+            start_at: float | None = db.execute(
+                "SELECT max(start_at) FROM turns WHERE job_id = ?", (job_id,)
+            ).fetchone()[0]
+            return start_at
+
+        return await self._read(latest)
 
     async def _read(self, question: Callable[[sqlite3.Connection], T]) -> T:
         def read() -> T:

@@ -1,0 +1,168 @@
+"""One job's life as a list of moments, from what the ledger and the results know of it [pure].
+
+The ledger knows the claims and what was decided; the results know what the world was told, and when the job was made.
+What both know is one moment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, assert_never
+
+from otpost.job import parse_rfc3339
+from otpost.result import OtpResult, Status
+from otpost_worker.attempts import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from otpost_worker.envelope import Step
+    from otpost_worker.ports import AttemptStory, RunStory
+
+# How much of a message's id may be seen: its beginning holds the recipient's number.
+_ID_ENDS: Final = 8
+
+
+class What(StrEnum):
+    """What happened at a moment."""
+
+    MADE = "made"
+    PUBLISHED = "published"
+    CLAIMED = "claimed"
+    OUTCOME = "outcome"
+    DUE = "due"
+    ENDED = "ended"
+    DEAD_LETTER = "dead_letter"
+    RESULT = "result"
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Something that happened, or will, at *at* (Unix seconds), in words; *run* and *attempt* where it is about one."""
+
+    at: float
+    what: What
+    text: str
+    run: int | None = None
+    attempt: int | None = None
+
+
+def timeline(runs: Sequence[RunStory], results: Iterable[OtpResult] | None) -> list[Moment]:
+    """Put everything in order; *results*: None where they could not be read."""
+    told = None if results is None else {result.event_id: result for result in results}
+    moments = [moment for run in runs for moment in _run(run, told)]
+    moments += _made((told or {}).values()) or _published(runs)
+    recorded = {step.event.id for run in runs for step in _steps(run) if step.event is not None}
+    for event_id, result in (told or {}).items():
+        if event_id not in recorded:
+            moments.append(_result(result))
+    # Python's sort keeps the order of what happened at the same moment.
+    return sorted(moments, key=lambda moment: moment.at)
+
+
+def _steps(run: RunStory) -> Iterator[Step]:
+    yield from (attempt.step for attempt in run.attempts if attempt.step is not None)
+    if run.end is not None:
+        yield run.end
+
+
+def _made(results: Iterable[OtpResult]) -> list[Moment]:
+    """Tell when the user asked: results count from there."""
+    made = [one.at - timedelta(milliseconds=one.latency_ms) for one in results if one.latency_ms is not None]
+    return [Moment(min(made).timestamp(), What.MADE, "the job is made (created_at)")] if made else []
+
+
+def _published(runs: Sequence[RunStory]) -> list[Moment]:
+    """The next best: when it was published, in whole seconds."""
+    published_at = runs[0].envelope.published_at if runs else None
+    return [Moment(published_at.timestamp(), What.PUBLISHED, "it is published")] if published_at is not None else []
+
+
+def _run(run: RunStory, told: dict[str, OtpResult] | None) -> Iterator[Moment]:
+    for attempt in run.attempts:
+        yield from _attempt(run.run, attempt, told)
+    if run.end is not None and run.ended_at is not None:
+        yield _end(run, run.ended_at, run.end, told)
+        if run.end.letter is not None:
+            yield _letter(run, run.end)
+
+
+def _attempt(run: int, attempt: AttemptStory, told: dict[str, OtpResult] | None) -> Iterator[Moment]:
+    number = attempt.attempt
+    yield Moment(attempt.claimed_at, What.CLAIMED, "a worker claims it for a request", run, number)
+    if attempt.recorded_at is not None:
+        yield Moment(attempt.recorded_at, What.OUTCOME, _outcome(attempt, told), run, number)
+    if attempt.due_at is not None:
+        yield Moment(attempt.due_at, What.DUE, "the next attempt is due", run, number + 1)
+
+
+def _outcome(attempt: AttemptStory, told: dict[str, OtpResult] | None) -> str:
+    step = attempt.step
+    reason = _reason(step)
+    match attempt.state:
+        case State.CLAIMED:
+            text = "its outcome is recorded"
+        case State.UNKNOWN:
+            text = "nobody can tell whether the provider took it" + reason
+        case State.REFUSED:
+            text = "the provider did not take it" + reason
+        case State.TAKEN_BACK:
+            text = "the provider took it, and took that back by webhook" + reason
+        case State.SETTLED if attempt.provider_message_id is not None:
+            text = f"the provider took it, message id …{attempt.provider_message_id[-_ID_ENDS:]}"
+        case State.SETTLED:
+            text = "the provider did not take it" + (reason or f": {attempt.kind}" if attempt.kind else "")
+        case _:  # pragma: no cover
+            assert_never(attempt.state)
+    # What ends the run is told with the end.
+    return text if step is None or step.ends_job else text + _heard(step, told)
+
+
+def _reason(step: Step | None) -> str:
+    if step is None or step.event is None:
+        return ""
+    return _because(OtpResult.parse(step.event.body))
+
+
+def _because(result: OtpResult) -> str:
+    error = result.error
+    if error is None:
+        return ""
+    code = f" {error.code}" if error.code is not None else ""
+    said = ", ".join(text for text in (error.title, error.detail) if text)
+    return f": {error.kind}{code}" + (f" ({said})" if said else "")
+
+
+def _heard(step: Step, told: dict[str, OtpResult] | None) -> str:
+    """Say whether the world has heard of it."""
+    if step.event is None or told is None:
+        return ""
+    status = step.event.status
+    return f"; result {status!r} published" if step.event.id in told else f"; no result {status!r} was found"
+
+
+def _end(run: RunStory, at: float, end: Step, told: dict[str, OtpResult] | None) -> Moment:
+    status = end.event.status if end.event is not None else "dead letter"
+    # Of an attempt that ended it the reason is told already.
+    reason = "" if any(one.step == end for one in run.attempts) else _reason(end)
+    return Moment(at, What.ENDED, f"the run ends as {status}{reason}{_heard(end, told)}", run.run)
+
+
+def _letter(run: RunStory, end: Step) -> Moment:
+    assert end.letter is not None  # noqa: S101 - asked before
+    # It died when that was decided, a moment before it was recorded.
+    at = max(parse_rfc3339(end.letter.died_at) or 0.0, run.ended_at or 0.0)
+    where = "among the dead letters" if run.buried else "not yet confirmed among the dead letters"
+    return Moment(at, What.DEAD_LETTER, f"the job is {where}: {end.letter.reason}", run.run, end.letter.attempt)
+
+
+def _result(result: OtpResult) -> Moment:
+    """A result of which the ledger knows nothing, or nothing any more."""
+    text = f"result {result.status.value!r} published{_because(result)}"
+    if result.status is Status.RETRYING and result.retry_in_s is not None:
+        text += f"; again in {result.retry_in_s:g} s"
+    if result.provider_message_id is not None:
+        text += f", message id …{result.provider_message_id[-_ID_ENDS:]}"
+    return Moment(result.at.timestamp(), What.RESULT, text, result.run, result.attempt)
