@@ -52,6 +52,11 @@ def broker_url(settings: Settings) -> str:
     return settings.broker_url.get_secret_value()
 
 
+def ledger_url(settings: Settings) -> str:
+    """The ledger's URL as it is."""
+    return settings.ledger_url
+
+
 def confirm(question: str) -> None:
     """Ask before something is done that cannot be undone."""
     if not sys.stdin.isatty():

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Final
 import click
 from rich.table import Table
 
-from otpost_worker.cli.context import err, json_option, load_settings, out, plain, print_json, run_async
+from otpost_worker.cli.context import (
+    broker_url,
+    err,
+    json_option,
+    ledger_url,
+    load_settings,
+    out,
+    plain,
+    print_json,
+    run_async,
+)
 
 if TYPE_CHECKING:
     from otpost_worker.doctor import Finding, Patient
@@ -48,10 +58,10 @@ def _patient(settings: Settings, management_url: str | None) -> Patient:
     from otpost_worker.doctor import Patient  # noqa: PLC0415 - as said above
 
     return Patient(
-        settings.broker_url.get_secret_value(),
+        broker_url(settings),
         settings.topology == "passive",
         management_url,
-        settings.ledger_url,
+        ledger_url(settings),
         {name: one.rate for name, one in settings.senders.items()},
         {name: settings.quota_of(name) for name in settings.senders},
         {name: account_of(name, one) for name, one in settings.senders.items()},

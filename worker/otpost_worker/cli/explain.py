@@ -13,11 +13,19 @@ from rich.table import Table
 from otpost.errors import OtpostError
 from otpost.job import is_job_id, rfc3339
 from otpost.results import read_kept_results
-from otpost_worker.cli.context import broker_url, json_option, load_settings, out, plain, print_json, run_async
+from otpost_worker.cli.context import (
+    broker_url,
+    json_option,
+    ledger_url,
+    load_settings,
+    out,
+    plain,
+    print_json,
+    run_async,
+)
 from otpost_worker.cli.results import Age
-from otpost_worker.ledger.operations import REMEMBERED_AFTER_DEADLINE_S
 from otpost_worker.ledger.reading import open_to_read
-from otpost_worker.ports import LedgerUnavailable
+from otpost_worker.ports import REMEMBERED_AFTER_DEADLINE_S, LedgerUnavailable
 from otpost_worker.timeline import timeline
 from otpost_worker.waiting import waits_for, waits_unclaimed
 
@@ -84,7 +92,7 @@ def explain(job_id: str, since: timedelta, as_json: bool) -> int:
 async def _ask(settings: Settings, job_id: str, since: timedelta) -> _Known:
     known = _Known()
     try:
-        async with open_to_read(settings.ledger_url) as ledger:
+        async with open_to_read(ledger_url(settings)) as ledger:
             known.runs, known.turn = await ledger.story(job_id), await ledger.turn(job_id)
             rates = {name: one.rate for name, one in settings.senders.items()}
             known.reports = dict(await ledger.report(rates, {name: settings.quota_of(name) for name in rates}))
