@@ -138,7 +138,7 @@ def test_the_workers_settings_can_be_read_and_point_at_the_simulator() -> None:
     sender = loaded.settings.senders["default"]
     assert sender.api_base == "http://simulator:8088"
     assert (sender.template, sender.language) == ("verification_code", "en_US")
-    assert loaded.settings.ledger_url == "sqlite:////var/lib/otpost/otpost.db"
+    assert loaded.settings.ledger_url.get_secret_value() == "sqlite:////var/lib/otpost/otpost.db"
     assert "ledger:/var/lib/otpost" in SERVICES["worker"]["volumes"]
     assert SERVICES["worker"]["stop_grace_period"] == "40s"
     assert seconds(SERVICES["worker"]["stop_grace_period"]) > loaded.settings.shutdown_grace_s + 10

@@ -57,7 +57,7 @@ def toml_problems(text: str, environment: dict[str, str] | None = None) -> str:
 def test_without_any_setting_the_defaults_of_the_contract_hold() -> None:
     settings = read({}).settings
     assert settings.broker_url.get_secret_value() == "amqp://guest:guest@127.0.0.1:5672/"
-    assert settings.ledger_url == "sqlite:///otpost.db"
+    assert settings.ledger_url.get_secret_value() == "sqlite:///otpost.db"
     assert (settings.log_format, settings.log_level, settings.http_port) == ("json", "info", None)
     assert (settings.max_attempts, settings.unknown_outcome) == (8, "resend")
     assert settings.senders == {}
@@ -105,7 +105,7 @@ def test_settings_of_the_service_are_read() -> None:
         }
     ).settings
     assert settings.broker_url.get_secret_value() == "amqps://u:p@broker/v"
-    assert (settings.ledger_url, settings.concurrency) == ("sqlite:////var/lib/otpost.db", 7)
+    assert (settings.ledger_url.get_secret_value(), settings.concurrency) == ("sqlite:////var/lib/otpost.db", 7)
     assert (settings.shutdown_grace_s, settings.log_format, settings.log_level) == (2.5, "console", "debug")
     assert (settings.http_port, settings.unknown_outcome) == (8080, "fail")
 
@@ -139,6 +139,12 @@ def test_a_default_template_alone_makes_no_sender() -> None:
         ("OTPOST_HTTP_PORT", "65536"),
         ("OTPOST_LEDGER_URL", "otpost.db"),
         ("OTPOST_LEDGER_URL", "mysql://x"),
+        ("OTPOST_LEDGER_URL", "redis://"),
+        ("OTPOST_LEDGER_URL", "redis://:password@:6379"),
+        ("OTPOST_LEDGER_URL", "redis://localhost:99999"),
+        ("OTPOST_LEDGER_URL", "redis://localhost/ledger"),
+        ("OTPOST_LEDGER_URL", "redis:///0"),
+        ("OTPOST_LEDGER_URL", "unix:///run/redis.sock"),
         ("OTPOST_PHONE_NUMBER_ID", "+12015553931"),
         ("OTPOST_PHONE_NUMBER_ID", "1/../2"),
         ("OTPOST_TEMPLATE", "Verification"),

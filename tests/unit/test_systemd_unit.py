@@ -48,7 +48,7 @@ def test_its_settings_can_be_read_and_instances_share_a_ledger_but_no_port() -> 
     files = {"/run/credentials/broker_url": "amqp://broker/", "/run/credentials/access_token": "EAAG-mine"}
     settings = load({**first, "OTPOST_PHONE_NUMBER_ID": "105954558954427"}, files.__getitem__).settings
     assert settings.http_port == 8081
-    assert settings.ledger_url == "sqlite:////var/lib/otpost/otpost.db"
+    assert settings.ledger_url.get_secret_value() == "sqlite:////var/lib/otpost/otpost.db"
     assert SERVICE["StateDirectory"] == ["otpost"]
     assert SERVICE["StateDirectoryMode"] == ["0700"]
     assert float(SERVICE["TimeoutStopSec"][0]) > settings.shutdown_grace_s + 10

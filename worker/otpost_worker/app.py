@@ -25,7 +25,7 @@ from otpost_worker.envelope import Defaults
 from otpost_worker.health import Readiness, serve_health
 from otpost_worker.keyfile import keys_in_force
 from otpost_worker.keyring import Keyring
-from otpost_worker.ledger.sqlite import SqliteLedger
+from otpost_worker.ledger.opening import open_ledger
 from otpost_worker.ledger.watched import WatchedLedger
 from otpost_worker.metrics import Metrics
 from otpost_worker.outage_log import OutageLog
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from otpost_worker.settings import SenderSettings, Settings
     from otpost_worker.wrapping import Wrappers
 
-_SQLITE: Final = "sqlite:///"
 _DROPPED_PREFETCH: Final = 20
 # A confirm takes milliseconds; a broker that restarts is back sooner than it is worth to move jobs elsewhere.
 _PUBLISHING_SLOW_S: Final = 5.0
@@ -66,9 +65,7 @@ async def run_worker(
     """
     name, clock = f"otpost worker {secrets.token_hex(3)}", wrappers.clock(time.time)
     async with AsyncExitStack() as resources:
-        kept = await resources.enter_async_context(
-            SqliteLedger(Path(settings.ledger_url.removeprefix(_SQLITE)), clock=clock)
-        )
+        kept = await resources.enter_async_context(open_ledger(settings.ledger_url.get_secret_value(), clock=clock))
         ledger, codes = WatchedLedger(kept), _codes(settings)
         session = await resources.enter_async_context(
             open_session(
@@ -147,7 +144,7 @@ async def run_worker(
 
 def _codes(settings: Settings) -> Keyring:
     given = settings.private_keys
-    return Keyring(keys_in_force(given.get_secret_value() if given else None, settings.ledger_url))
+    return Keyring(keys_in_force(given.get_secret_value() if given else None, settings.ledger_url.get_secret_value()))
 
 
 def _checks(

@@ -68,6 +68,18 @@ def _are_private_keys(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _names_a_ledger(secret: SecretStr) -> SecretStr:
+    url = secret.get_secret_value()
+    if re.fullmatch(r"sqlite:///.+", url):
+        return secret
+    if not re.match(r"rediss?://", url):
+        raise ValueError("must begin with sqlite:///, redis:// or rediss://")
+    _is_an_address(url)
+    if not re.fullmatch(r"/?[0-9]*", urlsplit(url).path):
+        raise ValueError("must end in the number of a database, such as /0, or in nothing")
+    return secret
+
+
 class SenderSettings(BaseModel):
     """One business number with what belongs to it."""
 
@@ -130,12 +142,13 @@ class Settings(BaseModel):
         ),
     ] = "declare"
     ledger_url: Annotated[
-        str,
+        SecretStr,
+        AfterValidator(_names_a_ledger),
         Field(
-            pattern=r"^sqlite:///.+$",
-            description="The ledger's file: sqlite:///relative or sqlite:////absolute.",
+            description="The ledger that all workers share. On one machine a file: sqlite:///relative or "
+            "sqlite:////absolute. On several Redis: redis://:password@host:6379/0, or rediss:// for TLS."
         ),
-    ] = "sqlite:///otpost.db"
+    ] = SecretStr("sqlite:///otpost.db")
     public_key: Annotated[
         str | None,
         AfterValidator(_is_a_public_key),
@@ -187,7 +200,7 @@ class Settings(BaseModel):
         return min(name for name, one in self.senders.items() if one.access_token == token)
 
 
-SECRETS: Final = frozenset({"broker_url", "private_keys", "access_token", "app_secret", "verify_token"})
+SECRETS: Final = frozenset({"broker_url", "ledger_url", "private_keys", "access_token", "app_secret", "verify_token"})
 _SENDERS_FILE: Final = "senders_file"
 # Stands in for a secret that has to be there and could not be read, so that the same trouble is not told twice.
 _UNREAD: Final = "unread"

@@ -98,7 +98,7 @@ def _held(settings: Settings) -> Iterator[tuple[PrivateKey, str]]:
     if settings.private_keys is not None:
         for key in PrivateKey.parse_all(settings.private_keys.get_secret_value()):
             yield key, _FROM_SETTINGS
-    ledger = ledger_file(settings.ledger_url)
+    ledger = ledger_file(settings.ledger_url.get_secret_value())
     if ledger is not None:
         file = key_file_of(ledger)
         beside = read_key(file)

@@ -117,7 +117,7 @@ def _shown(model: BaseModel) -> dict[str, Any]:
 
 
 def _visible(name: str, value: object) -> object:
-    if name == "broker_url" and isinstance(value, SecretStr):
+    if name in {"broker_url", "ledger_url"} and isinstance(value, SecretStr):
         return visible_url(value.get_secret_value())
     return "***" if isinstance(value, SecretStr) else value
 

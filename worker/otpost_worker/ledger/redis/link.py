@@ -8,15 +8,15 @@ call tries anew.
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import urlsplit
 
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import Connection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoPermissionError, NoScriptError
+from redis.exceptions import NoPermissionError, NoScriptError, RedisError
 
 from otpost_worker.ledger.redis.remedies import describe
 from otpost_worker.ports import LedgerUnavailable
@@ -50,33 +50,16 @@ class Link:
     """Asks one Redis; an async context manager. *scripts* are loaded where Redis does not know them."""
 
     def __init__(self, url: str, scripts: Sequence[Script]) -> None:
-        options: dict[str, Any] = {
-            "socket_timeout": _TIMEOUT_S,
-            "socket_connect_timeout": _TIMEOUT_S,
-            "socket_keepalive": True,
-            **parse_url(url),
-            # What can be asked once more is asked once more by whoever knows that it can.
-            "retry": Retry(NoBackoff(), 0),
-            "decode_responses": False,
-            "protocol": 2,
-        }
-        secure = url.startswith("rediss://")
-        self.where = f"redis{'s' * secure}://{options.get('host', 'localhost')}:{options.get('port', 6379)}"
-        kind = options.pop("connection_class", Connection)
-        self._redis = Redis(
-            connection_pool=ConnectionPool(connection_class=kind, max_connections=_CONNECTIONS, **options)
-        )
+        self.where = _where(url)
+        self._redis = Redis(connection_pool=_pool(url, self.where))
         self._scripts = {script.digest: script for script in scripts}
         self._calls: asyncio.Queue[_Call | None] = asyncio.Queue()
-        self._resources = AsyncExitStack()
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         """Begin to take calls; nothing is asked yet."""
-        await self._resources.enter_async_context(self._redis)
-        self._resources.push_async_callback(self._redis.connection_pool.disconnect)
-        tasks = await self._resources.enter_async_context(asyncio.TaskGroup())
-        for _ in range(_CONNECTIONS):
-            tasks.create_task(self._exchange_for_ever())
+        # No task group: what whoever holds the ledger raises would come out of it in a group of its own.
+        self._tasks = [asyncio.create_task(self._exchange_for_ever()) for _ in range(_CONNECTIONS)]
         return self
 
     async def __aexit__(
@@ -84,7 +67,9 @@ class Link:
     ) -> None:
         """Finish what was asked for."""
         self._calls.put_nowait(None)
-        await self._resources.__aexit__(kind, error, trace)
+        await asyncio.gather(*self._tasks)
+        await self._redis.aclose()
+        await self._redis.connection_pool.disconnect()
 
     async def ask(self, *commands: Command) -> list[Any]:
         """Have these commands done, one right after the other; returns what Redis says to each.
@@ -188,3 +173,34 @@ class Link:
             call.waiter.set_exception(self.unavailable(reply))
         else:
             call.waiter.set_result(reply)
+
+
+def _where(url: str) -> str:
+    """Show a URL without its secrets."""
+    parsed = urlsplit(url)
+    host = f"[{parsed.hostname}]" if ":" in (parsed.hostname or "") else parsed.hostname
+    return f"{parsed.scheme}://{host}:{parsed.port or 6379}/{parsed.path.strip('/') or 0}"
+
+
+def _pool(url: str, where: str) -> ConnectionPool:
+    try:
+        options: dict[str, Any] = {
+            "socket_timeout": _TIMEOUT_S,
+            "socket_connect_timeout": _TIMEOUT_S,
+            "socket_keepalive": True,
+            **parse_url(url),
+            # What can be asked once more is asked once more by whoever knows that it can.
+            "retry": Retry(NoBackoff(), 0),
+            "decode_responses": False,
+            "protocol": 2,
+        }
+        kind = options.pop("connection_class", Connection)
+        pool = ConnectionPool(connection_class=kind, max_connections=_CONNECTIONS, **options)
+        # Tells of an option that there is not; it does not connect.
+        pool.make_connection()  # type: ignore[no-untyped-call] # redis-py leaves it so
+    except (TypeError, ValueError, RedisError) as error:
+        raise LedgerUnavailable(
+            f"the ledger {where} cannot be used: its URL has an option that is not known, or has a value that cannot "
+            f"be: {error} (OTPOST_LEDGER_URL)"
+        ) from error
+    return pool
