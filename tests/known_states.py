@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import secrets
-import sqlite3
-from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 import orjson
 
+from ledger_implementations import ledger_at
 from otpost_worker.attempts import State, Wish
 from otpost_worker.envelope import Event, Letter, Next, Step
-from otpost_worker.ledger.sqlite import SqliteLedger
 from otpost_worker.outcome import Kind
 from otpost_worker.ports import Claimed, ClaimRequest, Entry, Ticket
 from ports_in_memory import NOW, envelope
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from ledger_implementations import Implementation
     from otpost_worker.envelope import Envelope
     from otpost_worker.ports import Ledger
     from ports_in_memory import Clock
@@ -67,19 +66,18 @@ async def end_run(ledger: Ledger, status: str, *, run: int = 1, attempt: int = 1
     assert (await ledger.record(await claimed(ledger, run, attempt), entry)).recorded
 
 
-async def prepare(ledger_file: Path, clock: Clock, state: str, *, of: Envelope | None = None) -> None:
+async def prepare(place: Path | Implementation, clock: Clock, state: str, *, of: Envelope | None = None) -> None:
     """Bring a new ledger to `state`, as a worker that handled the job did before; see `STATES`."""
     if state == "no row":
         return
-    async with SqliteLedger(ledger_file, clock=clock) as ledger:
+    implementation = ledger_at(place)
+    async with implementation.open(clock) as ledger:
         first = await claimed(ledger, of=of)
         await ledger.record(first, Entry(State.REFUSED, Kind.UNAVAILABLE, retry_step(1, FIRST_DUE)))
         clock.reach(FIRST_DUE)
         await STATES[state](ledger, await claimed(ledger, 1, 2, of=of))
     if state.startswith("taken back"):
-        # The receiver of webhooks, which writes this, is another process.
-        with closing(sqlite3.connect(ledger_file)) as db, db:
-            assert db.execute("UPDATE attempts SET state = 'taken_back' WHERE attempt = 2").rowcount == 1
+        implementation.take_back("job-1", 1, 2)
 
 
 def _retry(state: State, kind: Kind) -> Callable[[Ledger, Ticket], Awaitable[object]]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pickle
 import resource
+import sqlite3
 from abc import ABC, abstractmethod
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+import orjson
 import redis
 
+from otpost_worker.attempts import State
 from otpost_worker.ledger.memory import MemoryLedger
 from otpost_worker.ledger.redis import RedisLedger
 from otpost_worker.ledger.sqlite import SqliteLedger
@@ -17,7 +21,6 @@ from otpost_worker.ports import Archive, Ledger, Standings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from otpost_worker.ledger.redis.scripts import Script
     from otpost_worker.ports import Clock
@@ -46,12 +49,16 @@ class Implementation(ABC):
     def remains(self) -> bytes:
         """Everything that is stored, when nobody has it open."""
 
+    @abstractmethod
+    def take_back(self, job_id: str, run: int, attempt: int) -> None:
+        """Write what the receiver of webhooks writes, which is another process: the attempt is taken back."""
+
 
 class Sqlite(Implementation):
     """The ledger in one file."""
 
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / "ledger.db"
+    def __init__(self, file: Path) -> None:
+        self.file = file
 
     def open(self, clock: Clock) -> AbstractAsyncContextManager[OpenLedger]:
         return SqliteLedger(self.file, clock=clock)
@@ -67,7 +74,12 @@ class Sqlite(Implementation):
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     def remains(self) -> bytes:
-        return b"".join(file.read_bytes() for file in sorted(self.file.parent.glob("ledger.db*")))
+        return b"".join(file.read_bytes() for file in sorted(self.file.parent.glob(f"{self.file.name}*")))
+
+    def take_back(self, job_id: str, run: int, attempt: int) -> None:
+        with closing(sqlite3.connect(self.file)) as db, db:
+            update = "UPDATE attempts SET state = 'taken_back' WHERE job_id = ? AND run = ? AND attempt = ?"
+            assert db.execute(update, (job_id, run, attempt)).rowcount == 1
 
 
 class Memory(Implementation):
@@ -86,6 +98,10 @@ class Memory(Implementation):
     def remains(self) -> bytes:
         assert self.ledger is not None
         return pickle.dumps((self.ledger._jobs, self.ledger._limits))
+
+    def take_back(self, job_id: str, run: int, attempt: int) -> None:
+        assert self.ledger is not None
+        self.ledger._jobs[job_id][run].attempts[attempt].state = State.TAKEN_BACK
 
 
 class Redis(Implementation):
@@ -113,6 +129,11 @@ class Redis(Implementation):
 
     def remains(self) -> bytes:
         return b"".join(bytes(key) + (self.client.dump(key) or b"") for key in self.client.scan_iter())
+
+    def take_back(self, job_id: str, run: int, attempt: int) -> None:
+        key, field = f"{{otpost}}:job:{job_id}", f"a{run}.{attempt}"
+        known = orjson.loads(self.client.hget(key, field) or b"")
+        self.client.hset(key, field, orjson.dumps({**known, "state": State.TAKEN_BACK}).decode())
 
     def age(self, now: float) -> None:
         """Let as much time go by for the keys as the test's clock has gone on: Redis has no clock to set."""
@@ -147,3 +168,8 @@ class AgingRedisLedger(RedisLedger):
         before = self._implementation.runs()
         self._implementation.age(self._test_clock())
         return before - self._implementation.runs()
+
+
+def ledger_at(place: Path | Implementation) -> Implementation:
+    """Give the ledger of a test: a file stands for a SQLite ledger."""
+    return Sqlite(place) if isinstance(place, Path) else place

@@ -1,7 +1,7 @@
 """The ports of the way of a job, written by hand in memory, and a world in which a worker can die at any point.
 
 `World` is one sender's queue with the delay ladder behind it, a provider that answers as a test says, and a real
-ledger file that outlives its workers:
+ledger that outlives its workers, in the file that is given or wherever else:
 
     world = World(tmp_path / "ledger.db", answers=[ACCEPTED])
     world.put(envelope())
@@ -18,21 +18,23 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
 
+from ledger_implementations import ledger_at
 from message_schemas import assert_job_agrees, assert_result, problems_of
 from otpost.sealing import PrivateKey
 from otpost_worker.decision import Policy
 from otpost_worker.deliver import Deliverer, Sender
 from otpost_worker.envelope import Defaults, Envelope
 from otpost_worker.keyring import Keyring
-from otpost_worker.ledger.sqlite import SqliteLedger
 from otpost_worker.metrics import Metrics
 from otpost_worker.outcome import Accepted, Error, Kind, Outcome, Refused, Unknown
 from otpost_worker.ports import LedgerUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
+    from ledger_implementations import Implementation, OpenLedger
     from otpost.event import SenderEvent
     from otpost_worker.envelope import Event, Letter, Step
     from otpost_worker.ports import ClaimReply, ClaimRequest, Entry, Ledger, Message, Noted, Recorded, Ticket
@@ -266,9 +268,9 @@ class World:
     """Everything around the workers of one sender; it outlives each of them."""
 
     def __init__(
-        self, ledger_file: Path, *, answers: Sequence[Outcome] = (ACCEPTED,), policy: Policy | None = None
+        self, place: Path | Implementation, *, answers: Sequence[Outcome] = (ACCEPTED,), policy: Policy | None = None
     ) -> None:
-        self.ledger_file = ledger_file
+        self.place = ledger_at(place)
         self.clock = Clock()
         self.fate = Fate()
         self.provider = RecordingProvider(answers, self.fate)
@@ -292,9 +294,13 @@ class World:
         self._number += 1
         self._queue.append(Waiting(self.clock.now + delay_s, self._number, envelope))
 
+    def ledger(self) -> AbstractAsyncContextManager[OpenLedger]:
+        """Open the ledger once more, as a new worker does."""
+        return self.place.open(self.clock)
+
     async def deliver(self, envelope: Envelope) -> None:
         """Let a new worker take one delivery; when this returns, it may be acknowledged."""
-        async with SqliteLedger(self.ledger_file, clock=self.clock) as ledger:
+        async with self.ledger() as ledger:
             await self.deliverer(ledger).deliver(envelope)
             await asyncio.gather(*self.backgrounds)
 

@@ -28,7 +28,7 @@ def _implementation(name: str, request: pytest.FixtureRequest, folder: Path, red
         case "memory":
             return Memory()
         case _:
-            return Sqlite(folder)
+            return Sqlite(folder / "ledger.db")
 
 
 @pytest.fixture(params=LEDGERS)

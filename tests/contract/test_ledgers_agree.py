@@ -215,7 +215,7 @@ MOVES_THERE_ARE: Final = (
 
 def test_all_ledgers_give_the_same_replies_to_any_course_of_things(tmp_path: Path, redis_server: PrivateRedis) -> None:
     clock, numbers = Clock(NOW), count()
-    implementations = {"sqlite": Sqlite(tmp_path), "redis": Redis(redis_server), "memory": Memory()}
+    implementations = {"sqlite": Sqlite(tmp_path / "ledger.db"), "redis": Redis(redis_server), "memory": Memory()}
 
     async def follow(course: Course, moves: int) -> None:
         # What the course before this one has left is forgotten.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
+from certificates import certificate
+from free_ports import reserve_free_port
 from otpost import declaring, rabbitmq
 from otpost.errors import BrokerUnreachable
 from otpost.topology import topology
@@ -21,36 +21,13 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.long
 
 
-def certificate(folder: Path, name: str, address: str) -> Path:
-    """Make a certificate for an address, which is its own authority."""
-    made, key = folder / f"{name}.pem", folder / f"{name}.key"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"),
-            *("-addext", f"subjectAltName=IP:{address}", "-keyout", key, "-out", made),
-        ],
-        capture_output=True,
-        timeout=60,
-        check=True,
-    )
-    return made
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port = probe.getsockname()[1]
-        assert isinstance(port, int)
-        return port
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("tls")
 
 
 def urls_of_a_node_with(presented: Path) -> Iterator[str]:
-    port = free_port()
+    port = reserve_free_port()
     config = (
         f"listeners.ssl.1 = {HOST}:{port}",
         f"ssl_options.certfile = {presented}",

@@ -1,4 +1,4 @@
-"""Each cell of the table of the contract's section 5, through the real way of a job and a real SQLite ledger."""
+"""Each cell of the table of the contract's section 5, through the real way of a job and a real ledger."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from known_states import STATES, claimed, end_run, prepare, retry_step
 from otpost_worker.attempts import State
 from otpost_worker.decision import Policy
 from otpost_worker.envelope import Reply
-from otpost_worker.ledger.sqlite import SqliteLedger
 from otpost_worker.outcome import Kind
 from otpost_worker.ports import Entry
 from ports_in_memory import KEY, NOW, World, envelope, job_body
 from sealed_letters import original
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from ledger_implementations import Implementation
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,8 @@ CELLS: Final = [
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path / "ledger.db")
+def world(place: Implementation) -> World:
+    return World(place)
 
 
 def seen(world: World) -> Seen:
@@ -93,7 +92,7 @@ def seen(world: World) -> Seen:
 
 @pytest.mark.parametrize(("state", "at", "attempt", "expected"), CELLS)
 async def test_each_cell_of_the_table(world: World, state: str, at: float, attempt: int, expected: Seen) -> None:
-    await prepare(world.ledger_file, world.clock, state)
+    await prepare(world.place, world.clock, state)
     world.clock.reach(at)
     await world.deliver(envelope(attempt=attempt, counted=1))
     assert seen(world) == expected
@@ -103,9 +102,9 @@ def test_the_table_has_a_row_for_every_state() -> None:
     assert {state for state, _ in TABLE} == {*STATES, "no row"}
 
 
-async def test_an_unknown_attempt_that_is_due_ends_the_job_where_the_policy_is_fail(tmp_path: Path) -> None:
-    world = World(tmp_path / "ledger.db", policy=Policy(resend_unknown=False))
-    await prepare(world.ledger_file, world.clock, "unknown")
+async def test_an_unknown_attempt_that_is_due_ends_the_job_where_the_policy_is_fail(place: Implementation) -> None:
+    world = World(place, policy=Policy(resend_unknown=False))
+    await prepare(world.place, world.clock, "unknown")
     world.clock.reach(LATE)
     await world.deliver(envelope(attempt=3, counted=2))
     assert seen(world) == Seen(events=("job-1/1/2/failed",), letters=("unknown",))
@@ -113,7 +112,7 @@ async def test_an_unknown_attempt_that_is_due_ends_the_job_where_the_policy_is_f
 
 @pytest.mark.parametrize("state", ["no row", "refused", "taken back"])
 async def test_a_job_that_has_become_too_late_expires_without_a_request(world: World, state: str) -> None:
-    await prepare(world.ledger_file, world.clock, state)
+    await prepare(world.place, world.clock, state)
     # The deadline is 300 s after the beginning, the time-out of a request 5 s.
     world.clock.reach(NOW + 295.1)
     await world.deliver(envelope(attempt=3, counted=2))
@@ -127,14 +126,14 @@ async def test_a_job_is_still_sent_at_the_last_instant_that_leaves_its_time_out(
 
 
 async def test_an_unknown_attempt_that_has_become_too_late_to_repeat_fails_and_does_not_expire(world: World) -> None:
-    await prepare(world.ledger_file, world.clock, "unknown")
+    await prepare(world.place, world.clock, "unknown")
     world.clock.reach(NOW + 301)
     await world.deliver(envelope(attempt=3, counted=2))
     assert seen(world) == Seen(events=("job-1/1/2/failed",), letters=("unknown",))
 
 
 async def test_a_claim_that_lapses_too_late_to_repeat_fails_and_does_not_expire(world: World) -> None:
-    await prepare(world.ledger_file, world.clock, "claimed")
+    await prepare(world.place, world.clock, "claimed")
     world.clock.reach(NOW + 301)
     await world.deliver(envelope(attempt=2, counted=1))
     assert seen(world) == Seen(events=("job-1/1/2/failed",), letters=("unknown",))
@@ -142,7 +141,7 @@ async def test_a_claim_that_lapses_too_late_to_repeat_fails_and_does_not_expire(
 
 async def test_an_open_lease_comes_before_the_deadline(world: World) -> None:
     body = job_body(ttl_s=7)
-    await prepare(world.ledger_file, world.clock, "claimed", of=envelope(body))
+    await prepare(world.place, world.clock, "claimed", of=envelope(body))
     world.clock.reach(NOW + 8)
     await world.deliver(envelope(body, attempt=2, counted=1))
     assert seen(world) == Seen(homes=((2, 1, 3.0),))
@@ -154,20 +153,20 @@ async def test_an_open_lease_comes_before_the_deadline(world: World) -> None:
 @pytest.mark.parametrize("state", ["ended failed", "ended failed, buried", "ended expired"])
 @pytest.mark.parametrize("attempt", [1, 2])
 async def test_a_replay_of_a_run_that_did_not_reach_anybody_is_sent(world: World, state: str, attempt: int) -> None:
-    await prepare(world.ledger_file, world.clock, state)
+    await prepare(world.place, world.clock, state)
     await world.deliver(envelope(run=2, attempt=attempt))
     callback = f"job-1/2/{attempt}"
     assert seen(world) == Seen(requests=(callback,), events=(f"{callback}/accepted",))
 
 
 async def test_a_replay_of_a_run_that_stands_accepted_gets_that_end_again_and_is_not_sent(world: World) -> None:
-    await prepare(world.ledger_file, world.clock, "ended accepted")
+    await prepare(world.place, world.clock, "ended accepted")
     await world.deliver(envelope(run=2))
     assert seen(world) == ACCEPTED_2
 
 
 async def test_a_replay_finds_an_acceptance_behind_a_later_run_that_failed(world: World) -> None:
-    async with SqliteLedger(world.ledger_file, clock=world.clock) as ledger:
+    async with world.ledger() as ledger:
         second = await claimed(ledger, 2)
         await ledger.record(second, Entry(State.REFUSED, Kind.UNAVAILABLE, retry_step(1, NOW + 1, run=2)))
     await world.deliver(envelope(run=3))
@@ -178,7 +177,7 @@ async def test_a_replay_finds_an_acceptance_behind_a_later_run_that_failed(world
 
 
 async def test_a_copy_of_an_earlier_run_gets_the_end_of_the_latest_one(world: World) -> None:
-    async with SqliteLedger(world.ledger_file, clock=world.clock) as ledger:
+    async with world.ledger() as ledger:
         await end_run(ledger, "failed")
         await end_run(ledger, "accepted", run=2)
     await world.deliver(envelope(run=1, attempt=5))
@@ -186,7 +185,7 @@ async def test_a_copy_of_an_earlier_run_gets_the_end_of_the_latest_one(world: Wo
 
 
 async def test_a_copy_of_an_earlier_run_is_dropped_while_the_latest_one_is_under_way(world: World) -> None:
-    async with SqliteLedger(world.ledger_file, clock=world.clock) as ledger:
+    async with world.ledger() as ledger:
         await end_run(ledger, "failed")
         await claimed(ledger, 2)
     await world.deliver(envelope(run=1, attempt=5))
@@ -198,7 +197,7 @@ async def test_a_copy_of_an_earlier_run_is_dropped_while_the_latest_one_is_under
 
 async def test_a_repeated_step_carries_what_the_ledger_holds_and_not_what_the_delivery_says(world: World) -> None:
     first = replace(envelope(), reply=Reply("mine", "c-1"), traceparent="00-1-2-03", deadline=NOW + 200)
-    await prepare(world.ledger_file, world.clock, "refused", of=first)
+    await prepare(world.place, world.clock, "refused", of=first)
     other = envelope(job_body(to="+4915112345678", ttl_s=900), attempt=2, reply=Reply("other", None))
     await world.deliver(other)
     assert [copy for copy, _ in world.broker.delays] == [replace(first, attempt=3, counted=2)]
@@ -213,7 +212,7 @@ async def test_a_second_job_under_an_id_that_ended_is_not_sent_and_gets_the_firs
 
 
 async def test_a_dead_letter_holds_the_whole_job(world: World) -> None:
-    await prepare(world.ledger_file, world.clock, "ended failed")
+    await prepare(world.place, world.clock, "ended failed")
     await world.deliver(envelope(attempt=2))
     ((buried, letter),) = world.broker.letters
     assert original(buried.body, KEY) == orjson.loads(job_body())

@@ -27,6 +27,7 @@ from ports_in_memory import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ledger_implementations import Implementation
     from otpost_worker.outcome import Outcome
     from ports_in_memory import Point
 
@@ -167,8 +168,8 @@ def told(world: World) -> Story:
     return Story(tuple(world.provider.callbacks), tuple(world.heard), tuple(world.letters))
 
 
-def new_world(folder: Path, case: Case) -> World:
-    world = World(folder / "ledger.db", answers=case.answers, policy=case.policy)
+def new_world(place: Path | Implementation, case: Case) -> World:
+    world = World(place, answers=case.answers, policy=case.policy)
     world.put(envelope(case.body))
     return world
 
@@ -192,8 +193,8 @@ async def check_that_it_is_over(world: World, case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-async def test_the_way_without_a_crash(tmp_path: Path, case: Case) -> None:
-    world = new_world(tmp_path, case)
+async def test_the_way_without_a_crash(place: Implementation, case: Case) -> None:
+    world = new_world(place, case)
     await world.run()
     assert told(world) == case.usual
     assert len(world.broker.events) == len(case.usual.events)
@@ -202,8 +203,8 @@ async def test_the_way_without_a_crash(tmp_path: Path, case: Case) -> None:
 
 
 @pytest.mark.parametrize(("case", "point"), CRASHES)
-async def test_a_crash_at_each_arrow(tmp_path: Path, case: Case, point: Point) -> None:
-    world = new_world(tmp_path, case)
+async def test_a_crash_at_each_arrow(place: Implementation, case: Case, point: Point) -> None:
+    world = new_world(place, case)
     world.fate.crash_at = point
     await world.run()
     assert world.fate.crashes == 1
@@ -214,7 +215,7 @@ async def test_a_crash_at_each_arrow(tmp_path: Path, case: Case, point: Point) -
 
 async def crashed_at(folder: Path, case: Case, first: int, second: int) -> World:
     """Crash at the point of that number, and again so many points later; both count through the job's whole life."""
-    world = new_world(folder, case)
+    world = new_world(folder / "ledger.db", case)
     world.fate.crash_at_number = first
     world.fate.crash_again_after = second
     await world.run()

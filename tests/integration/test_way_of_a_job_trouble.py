@@ -10,7 +10,6 @@ import pytest
 from known_states import prepare
 from otpost_worker.decision import Policy
 from otpost_worker.envelope import Defaults
-from otpost_worker.ledger.sqlite import SqliteLedger
 from otpost_worker.ports import LedgerUnavailable
 from ports_in_memory import (
     ACCEPTED,
@@ -114,7 +113,7 @@ async def test_an_end_in_hand_is_published_without_the_ledger_and_recorded_once_
 ) -> None:
     world = new_world(tmp_path, answer)
     world.unavailable["record"] = world.unavailable["note_buried"] = 2
-    async with SqliteLedger(world.ledger_file, clock=world.clock) as ledger, asyncio.timeout(PATIENCE_S):
+    async with world.ledger() as ledger, asyncio.timeout(PATIENCE_S):
         # The delivery is acknowledged while the ledger is still away.
         await world.deliverer(ledger).deliver(envelope())
         assert world.broker.event_ids == [end]
@@ -151,7 +150,7 @@ async def test_what_ends_or_goes_on_without_a_request_waits_for_the_ledger_too(t
         "conclude": (job_body(ttl_s=15), "refused", "job-1/1/2/expired"),
         "refuse": (job_body(code=None), "no row", "job-1/1/2/failed"),
     }[operation]
-    await prepare(world.ledger_file, world.clock, state, of=envelope(body))
+    await prepare(world.place, world.clock, state, of=envelope(body))
     world.clock.reach(NOW + 12)
     world.unavailable[operation] = 1
     attempt = 3 if operation == "conclude" else 2
@@ -166,7 +165,7 @@ async def test_a_crash_between_an_unrecorded_end_and_its_record_leaves_a_later_c
 ) -> None:
     world = new_world(tmp_path, NO_SUCH_NUMBER)
     world.unavailable["record"] = 1_000_000
-    async with SqliteLedger(world.ledger_file, clock=world.clock) as ledger:
+    async with world.ledger() as ledger:
         # The ledger is back for the note of the dead letter; then the worker dies before the record.
         await world.deliverer(ledger).deliver(envelope())
         for task in world.backgrounds:
@@ -186,7 +185,7 @@ async def test_a_crash_between_an_unrecorded_end_and_its_record_leaves_a_later_c
 async def test_a_dead_letter_is_noted_once_the_ledger_is_back(tmp_path: Path) -> None:
     world = new_world(tmp_path, NO_SUCH_NUMBER)
     world.unavailable["note_buried"] = 1
-    async with SqliteLedger(world.ledger_file, clock=world.clock) as ledger, asyncio.timeout(PATIENCE_S):
+    async with world.ledger() as ledger, asyncio.timeout(PATIENCE_S):
         await world.deliverer(ledger).deliver(envelope())
         await asyncio.gather(*world.backgrounds)
     await world.deliver(envelope())
@@ -195,7 +194,7 @@ async def test_a_dead_letter_is_noted_once_the_ledger_is_back(tmp_path: Path) ->
 
 async def test_a_claim_that_lapsed_goes_on_although_its_sender_has_lost_its_defaults(tmp_path: Path) -> None:
     world = new_world(tmp_path)
-    await prepare(world.ledger_file, world.clock, "claimed", of=envelope())
+    await prepare(world.place, world.clock, "claimed", of=envelope())
     world.clock.reach(NOW + 12)
     world.defaults = Defaults()
     await world.deliver(envelope(job_body(template="other", language="en"), attempt=2))
@@ -372,7 +371,7 @@ async def test_a_sender_refused_between_claim_and_request_releases_the_claim(tmp
     world.provider.on_request = hold_the_answer
     world.after_claim = answer_after_the_second_claim
     second = envelope(job_body(id="job-2"))
-    async with SqliteLedger(world.ledger_file, clock=world.clock) as ledger, asyncio.timeout(PATIENCE_S):
+    async with world.ledger() as ledger, asyncio.timeout(PATIENCE_S):
         way = world.deliverer(ledger)
         first = asyncio.create_task(way.deliver(envelope()))
         await begun.wait()
@@ -392,7 +391,7 @@ async def overtaken(world: World, *, by: Outcome, until: float = NOW + 11) -> No
         first, world.provider.answers = world.provider.answers, [by]
         world.clock.reach(until)
         world.put(envelope())
-        async with SqliteLedger(world.ledger_file, clock=world.clock) as ledger:
+        async with world.ledger() as ledger:
             # As far as it goes without waiting on the ladder.
             await world.deliverer(ledger).deliver(envelope())
         world.provider.answers = first
