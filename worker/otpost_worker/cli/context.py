@@ -54,7 +54,7 @@ def broker_url(settings: Settings) -> str:
 
 def ledger_url(settings: Settings) -> str:
     """The ledger's URL as it is."""
-    return settings.ledger_url
+    return settings.ledger_url.get_secret_value()
 
 
 def confirm(question: str) -> None:
