@@ -44,6 +44,12 @@ def lasting(request: pytest.FixtureRequest, tmp_path: Path) -> Implementation:
 
 
 @pytest.fixture
+def own_redis_ledger(own_redis: PrivateRedis) -> Redis:
+    """A ledger in a Redis of its own, empty."""
+    return Redis(own_redis)
+
+
+@pytest.fixture
 def clock() -> Clock:
     """The ledger's clock."""
     return Clock()

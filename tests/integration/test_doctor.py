@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 import pytest
+from pydantic import SecretStr
 
 from command import otpost
 from known_states import claimed, retry_step
 from otpost import rabbitmq
 from otpost.declaring import declare
+from otpost.sealing import PrivateKey
 from otpost.topology import Topology, topology
 from otpost_worker.attempts import State
 from otpost_worker.brokers.rabbitmq.ledger_mark import mark_ledger
@@ -26,7 +28,7 @@ from otpost_worker.ports import Entry
 from otpost_worker.simulator import Simulator, SimulatorOptions
 from otpost_worker.standing import Heard, Signal
 from ports_in_memory import NOW
-from service import PATIENCE_S, declare_topology, running_service
+from service import PATIENCE_S, declare_topology, job_body, running_service
 from worker_process import worker_environment
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
 
     from broker import Vhost
+    from private_redis import PrivateRedis
 
 DEAD: Final = "otpost.dead"
 
@@ -163,6 +166,26 @@ async def hold_sender(folder: Path) -> None:
     async with SqliteLedger(folder / "ledger.db") as ledger:
         entry = Entry(State.REFUSED, Kind.SENDER_HALTED, retry_step(1, NOW), heard=heard)
         await ledger.record(await claimed(ledger), entry)
+
+
+async def test_a_ledger_in_redis_is_examined_too(vhost: Vhost, own_redis: PrivateRedis, tmp_path: Path) -> None:
+    key = SecretStr(PrivateKey(bytes(range(32))).reveal())
+    ledger = SecretStr(own_redis.url)
+    async with running_service(vhost, tmp_path, ledger_url=ledger, private_keys=key) as service:
+        await service.publish(job_body(id="job-1"))
+        await service.wait_for_result("job-1", "accepted")
+        environment = settings(vhost, tmp_path, service.simulator.url, ledger_url=own_redis.url)
+        (status, findings), told = await asyncio.gather(
+            examined(vhost, environment), otpost("explain", "job-1", environment=environment)
+        )
+    assert (status, findings["ledger"][0]["level"], findings["ledger"][0]["where"]) == (0, "ok", own_redis.url)
+    assert findings["ledger shared"][0]["level"] == "ok"
+    assert findings["sender"][0]["level"] == "ok"
+    assert told.out.splitlines()[-1] == "it waits for nothing: it has ended as accepted"
+    own_redis.stop()
+    _, findings = await examined(vhost, environment)
+    assert findings["ledger"][0]["level"] == "problem"
+    assert findings["ledger"][0]["what"].startswith(f"the ledger {own_redis.url} cannot be used: ")
 
 
 async def test_half_of_it_may_be_down(vhost: Vhost, simulator: Simulator, tmp_path: Path) -> None:

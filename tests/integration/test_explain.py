@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sqlite3
-from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
-
-import pytest
 
 from command import otpost, otpost_here
 from known_states import claimed, retry_step
 from otpost_worker.attempts import State
-from otpost_worker.ledger.reading import NoLedger, open_to_read
 from otpost_worker.ledger.sqlite import SqliteLedger
 from otpost_worker.outcome import Error, Kind
 from otpost_worker.pacing import Lane
-from otpost_worker.ports import Entry, LedgerUnavailable
+from otpost_worker.ports import Entry
 from otpost_worker.standing import Heard, Signal
 from ports_in_memory import NOW
 from service import CODE, NUMBER, declare_topology, job_body, running_service
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
     from broker import Vhost
     from command import Finished
@@ -177,59 +174,3 @@ async def test_what_cannot_be_asked_is_said_and_the_rest_is_told(vhost: Vhost, t
 def test_what_can_be_no_id_is_a_misuse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     done = otpost_here("explain", "a/b", environment={}, monkeypatch=monkeypatch, capsys=capsys)
     assert (done.status, "a job's id is 1 to 64 of A-Z a-z 0-9 _ . : -" in done.err) == (2, True)
-
-
-# -- reading a ledger ----------------------------------------------------------------------------------
-
-
-async def test_reading_waits_for_no_writer_and_leaves_no_file(tmp_path: Path) -> None:
-    file = tmp_path / "ledger.db"
-    async with SqliteLedger(file) as ledger:
-        await claimed(ledger)
-        with closing(sqlite3.connect(file, isolation_level=None)) as db:
-            db.execute("BEGIN IMMEDIATE")
-            async with open_to_read(f"sqlite:///{file}") as reader:
-                assert reader.identity == ledger.identity
-                assert len(await reader.story("job-1")) == 1
-            db.execute("ROLLBACK")
-    before = await asyncio.to_thread(file.read_bytes)
-    async with open_to_read(f"sqlite:///{file}") as reader:
-        assert len(await reader.story("job-1")) == 1
-    assert await asyncio.to_thread(os.listdir, tmp_path) == ["ledger.db"]
-    assert await asyncio.to_thread(file.read_bytes) == before
-
-
-async def test_the_turn_of_a_job_that_nobody_has_claimed_is_known(tmp_path: Path) -> None:
-    file = tmp_path / "ledger.db"
-    async with SqliteLedger(file):
-        pass
-    with closing(sqlite3.connect(file)) as db, db:
-        db.execute("INSERT INTO turns (job_id, run, attempt, start_at) VALUES ('job-1', 1, 1, 1234567890.0)")
-    async with open_to_read(f"sqlite:///{file}") as reader:
-        assert await reader.story("job-1") == ()
-        assert await reader.turn("job-1") == 1234567890.0
-        assert await reader.turn("job-2") is None
-
-
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        (b"no database at all, whatever its name", "file is not a database"),
-        (b"", "was written by another version of otpost (its schema is 0, this one knows "),
-    ],
-)
-async def test_a_file_that_is_no_ledger_is_said_to_be_none(tmp_path: Path, content: bytes, told: str) -> None:
-    file = tmp_path / "ledger.db"
-    await asyncio.to_thread(file.write_bytes, content)
-    with pytest.raises(LedgerUnavailable) as raised:
-        async with open_to_read(f"sqlite:///{file}"):
-            pass
-    assert told in str(raised.value)
-    assert "(OTPOST_LEDGER_URL)" in str(raised.value)
-
-
-async def test_a_ledger_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    with pytest.raises(NoLedger, match="there is no ledger"):
-        async with open_to_read(f"sqlite:///{tmp_path}/ledger.db"):
-            pass
-    assert await asyncio.to_thread(os.listdir, tmp_path) == []

@@ -71,6 +71,14 @@ def test_a_ledger_that_this_user_may_not_write_is_warned_of() -> None:
     assert told(judge_ledger(readable, None)) == [("warning", "it can be read, but not written by this user")]
 
 
+def test_what_may_lose_the_ledgers_contents_is_warned_of() -> None:
+    unsafe = LedgerFacts("redis://redis:6379/0", "ours", True, {}, ("its appendonly is off; set appendonly yes",))  # noqa: FBT003 - writable
+    [_, finding] = judge_ledger(unsafe, None)
+    assert (finding.level.value, finding.what, finding.remedy) == (
+        "warning", "its appendonly is off", "set appendonly yes",
+    )  # fmt: skip
+
+
 def test_where_no_worker_has_run_a_missing_ledger_is_no_problem() -> None:
     missing = LedgerTrouble(FILE, f"there is no ledger {FILE}; check OTPOST_LEDGER_URL", missing=True)
     assert told(judge_ledger(missing, NoMark())) == [("warning", f"there is no ledger {FILE}")]
@@ -132,10 +140,6 @@ def test_a_pause_and_a_lower_rate_are_warned_of() -> None:
         ("warning", "the quota of its app or account is used up; nothing is sent until 2009-02-13T23:31:30.000Z"),
         ("warning", "it sends 40 messages a second in place of 80, as the provider found it too fast"),
     ]
-
-
-def test_reports_that_could_not_be_had_are_a_warning() -> None:
-    assert told(judge_senders(NotAsked("locked; try again"), {})) == [("warning", "locked")]
 
 
 # -- the provider --------------------------------------------------------------------------------------

@@ -28,6 +28,10 @@ class LedgerUnavailable(Exception):
     """The ledger cannot be read or written now. Nothing is sent without it."""
 
 
+class NoLedger(LedgerUnavailable):
+    """There is no ledger yet where it should be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One authentication message: to whom, what, and our own word for it. The ``repr`` hides all of it."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from yarl import URL
@@ -16,8 +14,8 @@ from otpost.topology import DEAD, DROPPED, job_queue
 from otpost_worker.brokers.rabbitmq.ledger_mark import compare_ledger
 from otpost_worker.clocks import clock_offset_s
 from otpost_worker.doctor.facts import BrokerFacts, LedgerFacts, LedgerTrouble, NotAsked, ProviderFacts
-from otpost_worker.ledger.reading import NoLedger, open_to_read
-from otpost_worker.ports import LedgerUnavailable
+from otpost_worker.ledger.reading import open_to_read, visible
+from otpost_worker.ports import LedgerUnavailable, NoLedger
 from otpost_worker.providers.cloud_api_health import NoAnswer, health_of
 from otpost_worker.providers.http import Reply, get
 
@@ -89,11 +87,11 @@ async def _queues(connection: AbstractConnection, names: Iterable[str]) -> Mappi
 
 async def ask_ledger(url: str, rates: Mapping[str, float], quotas: Mapping[str, str]) -> LedgerFacts | LedgerTrouble:
     """Look into the ledger."""
-    where = url.removeprefix("sqlite:///")
+    where = visible(url)
     try:
         async with asyncio.timeout(_QUESTION_TIMEOUT_S), open_to_read(url) as ledger:
             reports = await ledger.report(rates, quotas)
-            return LedgerFacts(where, ledger.identity, os.access(Path(where), os.W_OK), reports)
+            return LedgerFacts(where, ledger.identity, ledger.writable, reports, ledger.warnings)
     except NoLedger as error:
         return LedgerTrouble(where, str(error), missing=True)
     except LedgerUnavailable as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from otpost.declaring import QueueState
     from otpost.differences import Finding as Difference
@@ -60,12 +60,16 @@ class ManagementFacts:
 
 @dataclass(frozen=True, slots=True)
 class LedgerFacts:
-    """A ledger that can be read. *writable*: by whoever asks. *reports* by sender."""
+    """A ledger that can be read. *writable*: by whoever asks. *reports* by sender.
+
+    *warnings*: what may lose its contents, each as one of our messages.
+    """
 
     where: str
     identity: str
     writable: bool
-    reports: Mapping[str, SenderReport] | NotAsked
+    reports: Mapping[str, SenderReport]
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,12 @@ def judge_ledger(facts: LedgerFacts | LedgerTrouble, shared: Comparison | NotAsk
     else:
         remedy = "run this as the user that the workers run as, and see that this user may write"
         reach = warning("ledger", facts.where, "it can be read, but not written by this user", remedy)
-    return [reach, *_judge_identity(facts, shared)]
+    unsafe = (in_two(one, otherwise="see docs/deployment.md") for one in facts.warnings)
+    return [
+        reach,
+        *(warning("ledger", facts.where, what, remedy) for what, remedy in unsafe),
+        *_judge_identity(facts, shared),
+    ]
 
 
 def _judge_trouble(facts: LedgerTrouble, shared: Comparison | NotAsked | None) -> Finding:
@@ -64,10 +69,8 @@ def _judge_identity(facts: LedgerFacts, shared: Comparison | NotAsked | None) ->
             assert_never(shared)
 
 
-def judge_senders(reports: Mapping[str, SenderReport] | NotAsked, rates: Mapping[str, float]) -> list[Finding]:
+def judge_senders(reports: Mapping[str, SenderReport], rates: Mapping[str, float]) -> list[Finding]:
     """Judge how the senders are doing; *rates*: their full rates."""
-    if isinstance(reports, NotAsked):
-        return [warning("senders", "ledger", *in_two(reports.why, otherwise="try again"))]
     return [finding for name, report in reports.items() for finding in _judge_sender(name, report, rates[name])]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import time
 from contextlib import asynccontextmanager, closing
@@ -10,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from urllib.parse import quote
 
+from otpost.rabbitmq import visible_url
 from otpost_worker.ledger import limits, stories
 from otpost_worker.ledger.rows import SCHEMA_VERSION
-from otpost_worker.ports import Archive, LedgerUnavailable
+from otpost_worker.ports import Archive, LedgerUnavailable, NoLedger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from otpost_worker.ports import Clock, RunStory, SenderReport
 
@@ -25,12 +27,16 @@ _SQLITE: Final = "sqlite:///"
 _BUSY_TIMEOUT_S: Final = 2.0
 
 
-class NoLedger(LedgerUnavailable):
-    """There is no ledger yet where it should be."""
-
-
 class LedgerReader(Archive, Protocol):
     """What can be asked of a ledger without writing to it."""
+
+    @property
+    def writable(self) -> bool:
+        """Whether whoever asks could write to it too, as far as that can be told."""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What may lose its contents, and what to do about it."""
 
     async def report(self, rates: Mapping[str, float], quotas: Mapping[str, str]) -> Mapping[str, SenderReport]:
         """See ``ports.Standings``."""
@@ -45,9 +51,21 @@ async def open_to_read(url: str, *, clock: Clock = time.time) -> AsyncIterator[L
 
     :raises NoLedger: there is none. :raises LedgerUnavailable: it cannot be read.
     """
-    path = Path(url.removeprefix(_SQLITE))
-    with closing(await asyncio.to_thread(_open, path)) as db:
-        yield SqliteReader(db, await asyncio.to_thread(_identity, db, path), path, clock)
+    if url.startswith(_SQLITE):
+        path = Path(url.removeprefix(_SQLITE))
+        with closing(await asyncio.to_thread(_open, path)) as db:
+            yield SqliteReader(db, await asyncio.to_thread(_identity, db, path), path, clock)
+        return
+    # Here and not above, as in ``opening``.
+    from otpost_worker.ledger.redis.reader import RedisReader  # noqa: PLC0415 - as said above
+
+    async with RedisReader(url, clock=clock) as reader:
+        yield reader
+
+
+def visible(url: str) -> str:
+    """Show a ledger's URL without its password; a file's is its path."""
+    return url.removeprefix(_SQLITE) if url.startswith(_SQLITE) else visible_url(url)
 
 
 class SqliteReader:
@@ -55,6 +73,8 @@ class SqliteReader:
 
     def __init__(self, db: sqlite3.Connection, identity: str, path: Path, clock: Clock) -> None:
         self.identity = identity
+        self.writable = os.access(path, os.W_OK)
+        self.warnings: Sequence[str] = ()
         self._db = db
         self._path = path
         self._clock = clock

@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 PREFIX: Final = "{otpost}:"
 # Kept in Redis, so that an older worker does not write into a newer one's keys.
 SCHEMA_VERSION: Final = 1
-_IDENTITY: Final = f"{PREFIX}identity"
-_SCHEMA: Final = f"{PREFIX}schema"
+IDENTITY: Final = f"{PREFIX}identity"
+SCHEMA: Final = f"{PREFIX}schema"
 _STALE: Final = b"stale"
 
 _log = structlog.get_logger("otpost.ledger")
@@ -105,18 +105,21 @@ class RedisLedger:
     async def _introduce(self) -> None:
         # Whoever comes first gives it its name.
         _, identity, _, schema = await self._link.ask(
-            ("SET", _IDENTITY, str(uuid4()), "NX"),
-            ("GET", _IDENTITY),
-            ("SET", _SCHEMA, str(SCHEMA_VERSION), "NX"),
-            ("GET", _SCHEMA),
+            ("SET", IDENTITY, str(uuid4()), "NX"),
+            ("GET", IDENTITY),
+            ("SET", SCHEMA, str(SCHEMA_VERSION), "NX"),
+            ("GET", SCHEMA),
         )
         self._identity = identity.decode()
+        self._check_schema(schema)
+        await self._now()
+
+    def _check_schema(self, schema: bytes) -> None:
         if int(schema) > SCHEMA_VERSION:
             raise LedgerUnavailable(
                 f"the ledger {self._link.where} was written by a newer otpost (its schema is {int(schema)}, this one "
                 f"knows {SCHEMA_VERSION}): run that version, or name another database in OTPOST_LEDGER_URL"
             )
-        await self._now()
 
     # What the way of a job asks for
 
@@ -226,7 +229,7 @@ class RedisLedger:
 
     async def story(self, job_id: str) -> tuple[RunStory, ...]:
         """See ``ports.Archive``."""
-        job, turns = await self._link.ask(("HGETALL", _job(job_id)), ("HGETALL", _turns(job_id)))
+        job, turns = await self._link.ask(("HGETALL", _job(job_id)), ("HGETALL", turns_key(job_id)))
         return replies.story(job, turns, self._offset)
 
     # Asking, and learning the time from the answer
@@ -251,14 +254,15 @@ class RedisLedger:
     def _lane_keys(self, job_id: str, lane: Lane) -> tuple[str, ...]:
         recipient = pseudonym(lane.recipient, self._identity.encode()).hex()
         pair = f"{PREFIX}pair:{lane.sender}:{recipient}"
-        return _turns(job_id), _sender(lane.sender), pair, _quota(lane.quota), _holds(lane.sender)
+        return turns_key(job_id), _sender(lane.sender), pair, _quota(lane.quota), _holds(lane.sender)
 
 
 def _job(job_id: str) -> str:
     return f"{PREFIX}job:{job_id}"
 
 
-def _turns(job_id: str) -> str:
+def turns_key(job_id: str) -> str:
+    """Name the turns that were booked for a job."""
     return f"{PREFIX}turns:{job_id}"
 
 

@@ -186,6 +186,11 @@ def _run_story(
     )
 
 
+def latest_turn(turns: Mapping[bytes, bytes], offset: ClockOffset) -> float | None:
+    """Read when the last turn comes that was booked for a job."""
+    return offset.to_worker(max(map(float, turns.values()))) if turns else None
+
+
 def _attempt_story(number: int, attempt: Mapping[str, Any], offset: ClockOffset) -> AttemptStory:
     def moment(name: str) -> float | None:
         return _moment(attempt[name], offset) if name in attempt else None
