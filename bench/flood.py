@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import json
 import os
+import secrets
 import sys
 import tempfile
 import time
@@ -23,11 +24,13 @@ from typing import TYPE_CHECKING, Final
 
 from otpost import OtpJob, Producer
 from otpost.result import Status
+from otpost.sealing import PrivateKey
 from throughput import CODE, Tally, declare, environment, otpost, stats
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 from private_rabbitmq import PrivateRabbitMQ
+from private_redis import PrivateRedis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +59,7 @@ def jobs(count: int, *, flood: bool) -> Iterator[OtpJob]:
             yield OtpJob(id=f"flood-{number}", to=FLOODED, code=CODE, ttl_s=60)
 
 
-async def measure(count: int, workers: int, ledger_url: str | None, *, flood: bool) -> Run:
+async def measure(count: int, workers: int, *, redis: bool, flood: bool) -> Run:
     """Publish the jobs while nobody takes them, then let workers have them."""
     async with AsyncExitStack() as resources:
         folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="otpost-bench-")))
@@ -73,8 +76,9 @@ async def measure(count: int, workers: int, ledger_url: str | None, *, flood: bo
         listening = asyncio.create_task(tally.listen(node.amqp_url))
         resources.callback(listening.cancel)
         env = environment(node.amqp_url, api_base, folder, rate=RATE)
-        if ledger_url:
-            env["OTPOST_LEDGER_URL"] = ledger_url
+        if redis:
+            env["OTPOST_LEDGER_URL"] = resources.enter_context(PrivateRedis()).url
+            env["OTPOST_PRIVATE_KEYS"] = PrivateKey(secrets.token_bytes(32)).reveal()
         began = time.monotonic()
         for number in range(1, workers + 1):
             await resources.enter_async_context(otpost("worker", log=folder / f"worker-{number}.log", env=env))
@@ -94,10 +98,10 @@ async def measure(count: int, workers: int, ledger_url: str | None, *, flood: bo
         )
 
 
-async def compare(count: int, workers: int, ledger_url: str | None) -> tuple[Run, Run]:
+async def compare(count: int, workers: int, *, redis: bool) -> tuple[Run, Run]:
     """Measure the others alone, then beside the flood."""
-    alone = await measure(count, workers, ledger_url, flood=False)
-    return alone, await measure(count, workers, ledger_url, flood=True)
+    alone = await measure(count, workers, redis=redis, flood=False)
+    return alone, await measure(count, workers, redis=redis, flood=True)
 
 
 def main() -> int:
@@ -105,10 +109,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=5000, help="to others, and again to the one recipient")
     parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--ledger", help="the workers' OTPOST_LEDGER_URL; a new SQLite file where it is left out")
+    parser.add_argument(
+        "--redis", action="store_true", help="with a ledger in a Redis of its own, not in a SQLite file"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    alone, beside = asyncio.run(compare(options.jobs, options.workers, options.ledger))
+    alone, beside = asyncio.run(compare(options.jobs, options.workers, redis=options.redis))
     ratio = round(beside.others_s / alone.others_s, 3)
     if options.json:
         print(json.dumps({"alone": asdict(alone), "beside": asdict(beside), "ratio": ratio}))
