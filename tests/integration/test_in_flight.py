@@ -211,6 +211,20 @@ async def test_draining_waits_for_background_work_too() -> None:
         assert await draining is True
 
 
+async def test_background_work_that_crashes_takes_nothing_with_it() -> None:
+    delivery, way, background = Delivery(), Way(), Way()
+    background.error = TypeError("string exceeds maximum length of 255 bytes")
+    background.end.set()
+    async with asyncio.TaskGroup() as tasks:
+        in_flight = InFlight(tasks)
+        in_flight.take("job-1", delivery, way)
+        in_flight.background(background())
+        await asyncio.wait_for(background.begin.wait(), PATIENCE_S)
+        way.end.set()
+        assert await in_flight.drain(PATIENCE_S, at_once=asyncio.Event()) is True
+    assert delivery.fate == ["acknowledged"]
+
+
 async def test_draining_nothing_is_over_at_once() -> None:
     async with asyncio.TaskGroup() as tasks:
         assert await asyncio.wait_for(InFlight(tasks).drain(600, at_once=asyncio.Event()), PATIENCE_S) is True

@@ -12,7 +12,17 @@ from otpost.result import OtpResult
 from otpost_worker.decision import Bury, Decision, Done, Expire, Halt, RetryIn
 from otpost_worker.envelope import Defaults, Envelope, Event, Next, Parcel, Unreadable, open_envelope
 from otpost_worker.outcome import Accepted, Error, Kind
-from otpost_worker.steps import Subject, buried_only, failed, invalid, step_of, subject_of, subject_of_unreadable
+from otpost_worker.standing import Change, News
+from otpost_worker.steps import (
+    Subject,
+    buried_only,
+    failed,
+    invalid,
+    sender_event,
+    step_of,
+    subject_of,
+    subject_of_unreadable,
+)
 
 CREATED: Final = 1769860800.0  # 2026-01-31T12:00:00Z
 NOW: Final = CREATED + 1.25
@@ -172,3 +182,15 @@ def test_an_invalid_body_under_a_known_id_is_a_dead_letter_without_a_result() ->
     assert (step.event, step.next, step.ends_job) == (None, None, False)
     assert step.letter is not None
     assert (step.letter.reason, step.letter.attempt) == ("invalid_job", 4)
+
+
+# What concerns a sender
+
+
+def test_the_id_of_a_senders_event_fits_into_a_message_however_long_its_templates_name_is() -> None:
+    names = ("a" * 512, "a" * 511 + "b")
+    ids = [sender_event(News(Change.HALTED, "default", NOW, name, "en_US")).event_id for name in names]
+    # AMQP lets no id of a message be longer.
+    assert max(map(len, ids)) <= 255
+    assert ids[0] != ids[1]
+    assert ids[0] == sender_event(News(Change.HALTED, "default", NOW, names[0], "en_US")).event_id

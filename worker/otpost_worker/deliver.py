@@ -17,7 +17,7 @@ from otpost_worker.attempts import Acknowledge, State, Wait, Wish
 from otpost_worker.claiming import LEDGER_PAUSE_S, Asked, Claims
 from otpost_worker.decision import Bury, Decision, Done, Expire, Halt, Policy, RetryIn, after_unknown, decide
 from otpost_worker.envelope import Defaults, Envelope, Parcel, Unreadable, open_envelope
-from otpost_worker.outcome import Accepted, Error, Kind, Outcome, Refused
+from otpost_worker.outcome import Accepted, Error, Kind, Outcome
 from otpost_worker.pacing import HORIZON_S, Lane
 from otpost_worker.ports import (
     Claimed,
@@ -34,7 +34,7 @@ from otpost_worker.ports import (
     Ticket,
 )
 from otpost_worker.reporting import Reporter
-from otpost_worker.standing import Heard, Signal, signal_of
+from otpost_worker.standing import Heard, Signal, hear_outcome
 from otpost_worker.steps import (
     buried_only,
     failed,
@@ -226,7 +226,7 @@ class Deliverer:
             return False
         self._reporter.request_begun(parcel, claimed.ticket, now)
         outcome = await self._sender.provider.send(self._message(parcel, claimed.ticket))
-        await self._conclude_attempt(parcel, claimed, outcome, started_at=now)
+        await self._conclude_attempt(parcel, claimed, outcome, booked_at=asked.at, started_at=now)
         return True
 
     def _may_start(self, parcel: Parcel, claimed: Claimed, asked: Asked, now: float) -> bool:
@@ -235,11 +235,14 @@ class Deliverer:
         lease_left = asked.at + policy.timeout_s + LEASE_MARGIN_S - now
         # Many that come late would come together, and cross a limit that each of them has kept.
         punctual = now <= claimed.start_at + policy.start_tolerance_s
-        refused = not claimed.probe and asked.at <= self._refused_at
+        # A refusal that is still to come was met before the clock was set back.
+        refused = not claimed.probe and asked.at <= self._refused_at <= now
         in_time = now <= policy.latest_start(parcel.deadline) and lease_left >= policy.timeout_s
         return in_time and punctual and not refused and not self._stopping.is_set()
 
-    async def _conclude_attempt(self, parcel: Parcel, claimed: Claimed, outcome: Outcome, *, started_at: float) -> None:
+    async def _conclude_attempt(
+        self, parcel: Parcel, claimed: Claimed, outcome: Outcome, *, booked_at: float, started_at: float
+    ) -> None:
         now = self._clock()
         decision = decide(
             outcome,
@@ -251,22 +254,15 @@ class Deliverer:
         )
         step = step_of(decision, subject_of(parcel, provider=self._sender.provider.name), now=now)
         self._reporter.request_ended(claimed.ticket, outcome, decision, duration_s=now - started_at)
-        heard = self._hear(parcel, outcome, begun_at=started_at)
+        heard = hear_outcome(outcome, self._lane(parcel), booked_at=booked_at, started_at=started_at)
+        if heard.signal is Signal.SENDER_REFUSED:
+            # Whatever becomes of this job, the others in hand need not try.
+            self._refused_at = self._clock()
         noted = await self._record(claimed.ticket, _entry(outcome, decision, step, heard), parcel.envelope)
         if heard.signal is Signal.SENDER_REFUSED:
             self._refused_at = self._clock()
         if noted.recorded is not None:
             await self._publish(noted.recorded, parcel.job.id)
-
-    def _hear(self, parcel: Parcel, outcome: Outcome, *, begun_at: float) -> Heard:
-        signal = signal_of(outcome)
-        if signal is Signal.SENDER_REFUSED:
-            # Whatever becomes of this job, the others in hand need not try.
-            self._refused_at = self._clock()
-        if not isinstance(outcome, Refused):
-            error = None if isinstance(outcome, Accepted) else outcome.error
-            return Heard(self._lane(parcel), signal, begun_at, error=error)
-        return Heard(self._lane(parcel), signal, begun_at, outcome.not_before_s, outcome.error, outcome.remedy)
 
     def _message(self, parcel: Parcel, ticket: Ticket) -> Message:
         first = ticket.run == 1 and ticket.attempt == 1

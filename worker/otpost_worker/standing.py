@@ -38,10 +38,11 @@ class Signal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A signal, from the answer to a request on *lane* that began at *begun_at*.
+    """A signal, from the answer to a request on *lane*.
 
-    *pause_s*: how long the provider says that its quota stays used up. *error*: what it said of the refusal;
-    *remedy*: what an operator has to do about it.
+    *begun_at*: when the request began; for ``THROTTLED``, when its start was booked. *pause_s*: how long the
+    provider says that its quota stays used up. *error*: what it said of the refusal; *remedy*: what an operator has
+    to do about it.
     """
 
     lane: Lane
@@ -123,6 +124,22 @@ def _signal_of_refusal(error: Error) -> Signal:
             return Signal.ANSWERED
         case _:
             return Signal.NOTHING
+
+
+def hear_outcome(outcome: Outcome, lane: Lane, *, booked_at: float, started_at: float) -> Heard:
+    """Take from *outcome* what concerns the sender; its request started at *started_at*, which was booked before."""
+    signal = signal_of(outcome)
+    # A start that was booked before a cut was booked at the old rate, however long it was waited for.
+    begun_at = booked_at if signal is Signal.THROTTLED else started_at
+    match outcome:
+        case Accepted():
+            return Heard(lane, signal, begun_at)
+        case Unknown(error):
+            return Heard(lane, signal, begun_at, error=error)
+        case Refused(error, not_before_s):
+            return Heard(lane, signal, begun_at, not_before_s, error, outcome.remedy)
+        case _:  # pragma: no cover
+            assert_never(outcome)
 
 
 def hear(heard: Heard, standing: Standing, *, now: float) -> tuple[Standing, tuple[News, ...]]:

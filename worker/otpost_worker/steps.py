@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, assert_never
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from otpost_worker.envelope import Parcel, Unreadable
 
 
+_MAX_CONCERNED: Final = 180
 # A pause is the slowest pace of all.
 _EVENT_NAMES: Final = {
     Change.HALTED: EventName.HALTED,
@@ -110,6 +112,9 @@ def invalid(unreadable: Unreadable) -> Error:
 def sender_event(news: News) -> SenderEvent:
     """Spell out for the world what is new about a sender."""
     concerned = "/".join(part for part in (news.sender, news.template, news.language) if part)
+    if len(concerned) > _MAX_CONCERNED:
+        # A template's name may be longer than AMQP lets any id of a message be.
+        concerned = f"{concerned[:_MAX_CONCERNED]}~{hashlib.sha256(concerned.encode()).hexdigest()[:16]}"
     return SenderEvent(
         event_id=f"{concerned}/{news.change}/{round(news.at * 1000)}",
         sender=news.sender,

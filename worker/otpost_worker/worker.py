@@ -60,10 +60,13 @@ class InFlight:
         self._start(self._go(own_key, way))
 
     def background(self, work: Awaitable[None]) -> None:
-        """Keep *work* running until it is done or the grace period is over."""
+        """Keep *work* running until it is done or the grace period is over; a bug in it costs only itself."""
 
         async def run() -> None:
-            await work
+            try:
+                await work
+            except Exception as error:  # noqa: BLE001 - no job waits for it, and none may die of it
+                _log.error("background.crashed", error=type(error).__name__, exc_info=error)
 
         self._start(run())
 

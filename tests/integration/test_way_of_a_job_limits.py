@@ -1,0 +1,48 @@
+"""The way of a job where its sender is at a limit or held: what was booked or refused before, and who is told."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from otpost_worker.ledger.sqlite import SqliteLedger
+from otpost_worker.outcome import Error, Kind, Refused
+from ports_in_memory import NOW, World, envelope, job_body
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Only a hung test takes as long.
+PATIENCE_S: Final = 20.0
+THROTTLED: Final = Refused(Error(Kind.THROUGHPUT, code=130429))
+
+
+async def test_a_start_that_was_booked_before_the_rate_was_cut_does_not_cut_it_again(tmp_path: Path) -> None:
+    world = World(tmp_path / "ledger.db", answers=[THROTTLED])
+    # The second job's start is half a second after the first one's, whose answer comes meanwhile.
+    world.rate = 2.0
+    answer, begun, claims = asyncio.Event(), asyncio.Event(), 0
+
+    async def hold_the_answer() -> None:
+        begun.set()
+        await answer.wait()
+
+    def answer_after_the_second_claim() -> None:
+        nonlocal claims
+        claims += 1
+        if claims == 2:
+            world.clock.reach(NOW + 0.1)
+            answer.set()
+
+    world.provider.on_request = hold_the_answer
+    world.after_claim = answer_after_the_second_claim
+    async with SqliteLedger(world.ledger_file, clock=world.clock) as ledger, asyncio.timeout(PATIENCE_S):
+        way = world.deliverer(ledger)
+        first = asyncio.create_task(way.deliver(envelope()))
+        await begun.wait()
+        second = asyncio.create_task(way.deliver(envelope(job_body(id="job-2"))))
+        await first
+        world.clock.reach(NOW + 0.5)
+        await second
+    assert world.provider.callbacks == ["job-1", "job-2"]
+    assert [(news.change, news.rate) for news in world.news] == [("slowed", 1.0)]
