@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from otpost_worker.ledger.sqlite import SqliteLedger
 from otpost_worker.outcome import Error, Kind, Refused
 from ports_in_memory import NOW, World, envelope, job_body
 
@@ -36,7 +35,7 @@ async def test_a_start_that_was_booked_before_the_rate_was_cut_does_not_cut_it_a
 
     world.provider.on_request = hold_the_answer
     world.after_claim = answer_after_the_second_claim
-    async with SqliteLedger(world.ledger_file, clock=world.clock) as ledger, asyncio.timeout(PATIENCE_S):
+    async with world.ledger() as ledger, asyncio.timeout(PATIENCE_S):
         way = world.deliverer(ledger)
         first = asyncio.create_task(way.deliver(envelope()))
         await begun.wait()
