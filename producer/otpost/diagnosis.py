@@ -79,9 +79,13 @@ def _no_tls(error: ssl.SSLError, ports: str) -> tuple[str, bool]:
             return f"the TLS handshake failed ({error.reason}); {ports}", False
 
 
-def too_old(server_properties: Mapping[str, object]) -> str | None:
+def product_of(server_properties: Mapping[str, object]) -> tuple[str, str]:
+    """Read which product it is, and which version; "?" for what it does not say."""
+    return _text(server_properties.get("product", "?")), _text(server_properties.get("version", "?"))
+
+
+def too_old(product: str, version: str) -> str | None:
     """Tell what is wrong with the server's version; None where nothing is, or where it does not say."""
-    product, version = _text(server_properties.get("product")), _text(server_properties.get("version"))
     numbers = re.match(r"(\d+)\.(\d+)", version)
     # Other brokers that speak AMQP 0-9-1 count their versions in their own way.
     if product != "RabbitMQ" or numbers is None or (int(numbers[1]), int(numbers[2])) >= OLDEST_RABBITMQ:

@@ -9,6 +9,7 @@ from aio_pika.abc import AbstractRobustConnection
 
 from otpost import rabbitmq
 from otpost.errors import BrokerUnreachable, ProducerClosed
+from otpost.wire import let_go_when_closed
 
 if TYPE_CHECKING:
     from aio_pika import Connection
@@ -93,7 +94,7 @@ class Link:
             except TimeoutError:
                 reason = f"the connection that this producer was given did not come back within {self._timeout_s:g} s"
                 raise BrokerUnreachable(f"{where}: {reason}") from None
-        rabbitmq.let_go_when_closed(self._given)
+        let_go_when_closed(self._given)
         return self._given
 
     async def _let_go(self) -> None:

@@ -8,19 +8,19 @@ is gone every publish fails at once, so that waiting for a better one is left to
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Self, cast
 from urllib.parse import urlsplit
 
 import aio_pika
 from aio_pika import exceptions as amqp
 from aiormq import Channel as WireChannel
-from aiormq import Connection as WireConnection
 from aiormq import spec
 from aiormq.exceptions import ChannelAccessRefused, ChannelInvalidStateError
 
-from otpost.diagnosis import diagnosis, too_old
+from otpost.diagnosis import diagnosis, product_of, too_old
 from otpost.errors import AccessRefused, BrokerUnreachable, OtpostError, QueueRefused
+from otpost.wire import let_go_when_closed, wire_connection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -36,7 +36,6 @@ JSON: Final = "application/json"
 _CLOSE_TIMEOUT_S: Final = 5.0
 # The library gives up after three of these without a sign of life.
 _HEARTBEAT_S: Final = 10
-_LET_GO_ROUNDS: Final = 100
 
 
 class ConnectionLost(OtpostError):
@@ -115,8 +114,7 @@ async def connect(url: str, *, name: str, timeout_s: float) -> AbstractConnectio
         reason, permanent = diagnosis(error, urlsplit(url))
     else:
         let_go_when_closed(connection)
-        wire = _wire_connection(connection)
-        old = too_old(wire.server_properties) if wire is not None else None
+        old = too_old(*server_of(connection))
         if old is None:
             return connection
         await close_quietly(connection)
@@ -135,44 +133,10 @@ class _Connection(aio_pika.Connection):
             raise
 
 
-def let_go_when_closed(connection: AbstractConnection) -> None:
-    """Free whoever waits for room in the queue of frames to be written, once nobody writes them any more.
-
-    The library rejects what waits for an answer, but not what waits for that room: it would wait for ever, and
-    with it everybody who waits for the same channel's lock.
-    """
-    wire = _wire_connection(connection)
-    if wire is None:
-        return
-    loop = asyncio.get_running_loop()
-
-    def let_go(rounds: int) -> None:
-        # Who got room needs a turn of the loop to find its channel closed, and frees the lock for the next.
-        with suppress(asyncio.QueueEmpty):
-            while True:
-                wire.write_queue.get_nowait()
-        if rounds:
-            loop.call_soon(let_go, rounds - 1)
-
-    wire.closing.add_done_callback(lambda _: let_go(_LET_GO_ROUNDS))
-
-
-def _wire_connection(connection: AbstractConnection) -> WireConnection | None:
-    """Reach the connection below aio-pika's; None where it is gone."""
-    transport = connection.transport
-    return cast("WireConnection", transport.connection) if transport is not None else None
-
-
 def server_of(connection: AbstractConnection) -> tuple[str, str]:
     """Tell which product and which version the broker says it is; "?" for what it does not say."""
-    wire = _wire_connection(connection)
-    told = wire.server_properties if wire is not None else {}
-    product, version = (told.get(name, "?") for name in ("product", "version"))
-    return _text(product), _text(version)
-
-
-def _text(value: object) -> str:
-    return value.decode(errors="replace") if isinstance(value, (bytes, bytearray)) else str(value)
+    wire = wire_connection(connection)
+    return product_of(wire.server_properties if wire is not None else {})
 
 
 def _with_heartbeat(url: str) -> str:
