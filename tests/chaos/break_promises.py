@@ -158,9 +158,8 @@ def found(breach: Breach, folder: Path, seed: int) -> str:
     told = _python("-c", where, environment=environment).stdout.split()
     if not all(Path(file).is_relative_to(folder) for file in told):
         raise OtherTree(f"{breach.name}: not the copy in {folder} was run, but {told}")
-    done = _python(
-        "-m", "chaos", "--short", "--runs", "1", "--seed", str(seed), "--ledger", "sqlite", environment=environment
-    )
+    orders = ("--short", "--runs", "1", "--seed", str(seed), "--ledger", "sqlite")
+    done = _python("-m", "chaos", *orders, "--keep", str(folder / f"evidence-{seed}"), environment=environment)
     if done.returncode not in (0, 1) or "Traceback" in done.stderr:
         raise RuntimeError(f"{breach.name}, seed {seed}: the suite itself failed:\n{done.stdout}{done.stderr}")
     return done.stdout if f"  {breach.promise}: " in done.stdout and done.returncode == 1 else ""

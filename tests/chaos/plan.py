@@ -20,6 +20,7 @@ class FaultKind(StrEnum):
     BROKER_ALARM = "broker: memory alarm"
     LEDGER_KILL = "ledger: kill -9 and start"
     LEDGER_RESTART = "ledger: restart"
+    LEDGER_STILL = "ledger: stands still"
     CUT = "connections cut"
     STALL = "connections stalled"
     STALL_TO_SERVER = "connections stalled toward the server"
@@ -99,7 +100,7 @@ POINTS: Final = (*_OFTEN, *_SOMETIMES, *_RARELY)
 # A point is drawn to be met so often at the most, or it would not be met at all.
 _PASSES: Final = dict.fromkeys(_OFTEN, 30) | dict.fromkeys(_SOMETIMES, 5) | dict.fromkeys(_RARELY, 1)
 
-_LEDGER: Final = (FaultKind.LEDGER_KILL, FaultKind.LEDGER_RESTART)
+_LEDGER: Final = (FaultKind.LEDGER_KILL, FaultKind.LEDGER_RESTART, FaultKind.LEDGER_STILL)
 _LINES: Final = (
     FaultKind.CUT,
     FaultKind.STALL,
@@ -175,6 +176,5 @@ def _in_turn(dice: Random, seed: int, workers: int, span_s: float, *, has_own_le
         4: [Fault(at_s, FaultKind.BROKER_RESTART)],
     }[turn % 5]
     if has_own_ledger:
-        kind = dice.choice([FaultKind.LEDGER_KILL, FaultKind.LEDGER_RESTART])
-        faults.append(Fault(dice.uniform(0, span_s), kind, for_s=dice.choice([0.0, 1.0, 4.0])))
+        faults.append(Fault(dice.uniform(0, span_s), dice.choice(_LEDGER), for_s=dice.choice([0.2, 1.0, 4.0])))
     return faults

@@ -44,7 +44,7 @@ _REPLAY_TTL_S: Final = 40.0
 _COMMAND_S: Final = 60.0
 
 
-LEDGERS: Final = ("sqlite",)
+LEDGERS: Final = ("sqlite", "redis")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +63,15 @@ class Orders:
     crowd_ttl_s: float = 32.0
     span_s: float = 10.0
 
+    @property
+    def has_own_ledger(self) -> bool:
+        """Whether the ledger is a server, with connections to it and a clock of its own."""
+        return self.ledger == "redis"
+
     @classmethod
     def short(cls, seed: int, ledger: str = "sqlite") -> Self:
-        """Order a run that is over soon: as few jobs as there are kinds of them, and a crowd just over the limit."""
-        return cls(seed, ledger, jobs=140, workers=2, crowd=47, crowd_ttl_s=12.0, span_s=4.0)
+        """Order a run that is over soon: few jobs of each kind, and a crowd just over the limit."""
+        return cls(seed, ledger, jobs=146, workers=2, crowd=52, crowd_ttl_s=12.0, span_s=4.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +144,12 @@ async def play(orders: Orders, folder: Path, node: PrivateRabbitMQ | None) -> Re
     private = {seal: PrivateKey(dice.randbytes(32)) for seal in seals}
     public = {seal: key.public for seal, key in private.items()}
     held = [private[Seal.KEY], private[Seal.OLD_KEY]]
-    plan = plan_faults(dice, seed=orders.seed, workers=orders.workers, span_s=orders.span_s, has_own_ledger=False)
+    plan = plan_faults(
+        dice, seed=orders.seed, workers=orders.workers, span_s=orders.span_s, has_own_ledger=orders.has_own_ledger
+    )
     async with (
         a_vhost(None if plan.kills_broker else node) as vhost,
-        set_stage(vhost, folder, plan, workers=orders.workers, keys=held) as stage,
+        set_stage(vhost, folder, plan, ledger=orders.ledger, keys=held) as stage,
     ):
         evidence = await _act(orders, stage, plan, Press(vhost.url, public), drafts)
         evidence = replace(evidence, exposed=tuple(await asyncio.to_thread(_exposed, stage, evidence)))
@@ -153,7 +160,7 @@ async def play(orders: Orders, folder: Path, node: PrivateRabbitMQ | None) -> Re
 
 async def _act(orders: Orders, stage: Stage, plan: Plan, press: Press, drafts: Any) -> Evidence:  # noqa: ANN401 - a list
     url, crew, ends = stage.vhost.url, stage.crew, Ends()
-    striker = Striker(stage, one_clock=True)
+    striker = Striker(stage, one_clock=not orders.has_own_ledger)
     crew.begin()
     await crew.consuming()
     following = asyncio.create_task(reading.follow(url, ends.take))
@@ -179,7 +186,7 @@ async def _act(orders: Orders, stage: Stage, plan: Plan, press: Press, drafts: A
         await asyncio.gather(following, scraping, return_exceptions=True)
     await crew.go_home()
     return Evidence(
-        Terms(orders.seed, orders.ledger, TIMEOUT_S),
+        Terms(orders.seed, orders.ledger, TIMEOUT_S, own_ledger_clock=orders.has_own_ledger),
         jobs=tuple(press.jobs.values()),
         replays=tuple(replays),
         requests=tuple(await reading.read_requests(stage.api)),
@@ -263,4 +270,5 @@ async def _keep(session: aiohttp.ClientSession, url: str, file: Path) -> None:
 def _exposed(stage: Stage, evidence: Evidence) -> list[Exposed]:
     """Look for sealed codes in all that the ledger and the broker have on disk, now that both are still there."""
     files = [*stage.folder.glob("ledger.db*"), *stage.node.folder.rglob("*")]
+    files += stage.redis.folder.rglob("*") if stage.redis else []
     return list(search_stores(evidence.jobs, [file for file in files if file.is_file()]))

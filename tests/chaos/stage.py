@@ -18,6 +18,7 @@ from chaos.plan import Line, Plan
 from chaos.probes import set_clock
 from chaos.proxy import Proxy
 from private_rabbitmq import PASSWORD, USER, PrivateRabbitMQ
+from private_redis import PrivateRedis
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -63,6 +64,7 @@ class Stage:
     """What a run plays on. *proxies*: for each line one for each worker. *api*: the simulator, past every proxy."""
 
     vhost: Vhost
+    redis: PrivateRedis | None
     api: str
     proxies: Mapping[Line, Sequence[Proxy]]
     answers: Sequence[Answers]
@@ -82,18 +84,20 @@ class Stage:
 
 @asynccontextmanager
 async def set_stage(
-    vhost: Vhost, folder: Path, plan: Plan, *, workers: int, keys: Sequence[PrivateKey]
+    vhost: Vhost, folder: Path, plan: Plan, *, ledger: str, keys: Sequence[PrivateKey]
 ) -> AsyncIterator[Stage]:
     """Start the simulator and the proxies, and make the workers ready; all of it is gone when the block ends.
 
-    *keys* are those that the workers hold.
+    *ledger*: ``sqlite`` or ``redis``. *keys* are those that the workers hold.
     """
-    async with _simulator(folder) as api:
+    workers = len(plan.deaths)
+    async with _simulator(folder) as api, _redis(ledger) as redis:
         answers = [Answers() for _ in range(workers)]
         port = int(api.rsplit(":", 1)[1])
         proxies = {
             Line.BROKER: [Proxy(vhost.node.port) for _ in range(workers)],
             Line.SIMULATOR: [Proxy(port, watch) for watch in answers],
+            Line.LEDGER: [Proxy(redis.port) for _ in range(workers if redis else 0) if redis],
         }
         hands = [
             Hand(f"w{number + 1}", _settings(vhost, folder, proxies, number, keys), plan.deaths[number])
@@ -102,7 +106,7 @@ async def set_stage(
         crew = Crew(hands, folder)
         for hand in hands:
             set_clock(crew.clock_file(hand), 0.0)
-        stage = Stage(vhost, api, proxies, answers, crew, folder)
+        stage = Stage(vhost, redis, api, proxies, answers, crew, folder)
         async with _all_open(stage.all_proxies):
             try:
                 yield stage
@@ -116,6 +120,19 @@ async def _all_open(proxies: Sequence[Proxy]) -> AsyncIterator[None]:
         for proxy in proxies:
             await opened.enter_async_context(proxy)
         yield
+
+
+@asynccontextmanager
+async def _redis(ledger: str) -> AsyncIterator[PrivateRedis | None]:
+    if ledger != "redis":
+        yield None
+        return
+    redis = PrivateRedis()
+    await asyncio.to_thread(redis.start)
+    try:
+        yield redis
+    finally:
+        await asyncio.to_thread(redis.close)
 
 
 @asynccontextmanager
@@ -152,9 +169,10 @@ def _settings(
         encoding="utf-8",
     )
     broker, simulator = (proxies[line][number].port for line in (Line.BROKER, Line.SIMULATOR))
+    redis = proxies[Line.LEDGER]
     given = {
         "broker_url": f"amqp://{USER}:{PASSWORD}@127.0.0.1:{broker}/{vhost.name}",
-        "ledger_url": f"sqlite:///{folder / 'ledger.db'}",
+        "ledger_url": f"redis://127.0.0.1:{redis[number].port}/0" if redis else f"sqlite:///{folder / 'ledger.db'}",
         "private_keys": ",".join(key.reveal() for key in keys),
         "senders_file": senders,
         "template": "verification_code",

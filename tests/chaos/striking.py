@@ -68,8 +68,8 @@ class Striker:
                 return await self._fell_broker(fault)
             case FaultKind.BROKER_ALARM:
                 return await self._alarm(fault)
-            case FaultKind.LEDGER_KILL | FaultKind.LEDGER_RESTART:
-                return 0
+            case FaultKind.LEDGER_KILL | FaultKind.LEDGER_RESTART | FaultKind.LEDGER_STILL:
+                return await self._fell_ledger(fault)
             case FaultKind.CLOCK:
                 return self._move_clock(fault)
             case _:
@@ -88,6 +88,19 @@ class Striker:
             await node.stop_async()
         await asyncio.sleep(fault.for_s)
         await node.start_async()
+        return 1
+
+    async def _fell_ledger(self, fault: Fault) -> int:
+        redis = self.stage.redis
+        assert redis is not None
+        if fault.kind is FaultKind.LEDGER_STILL:
+            redis.stand_still()
+            await asyncio.sleep(fault.for_s)
+            redis.go_on()
+            return 1
+        await asyncio.to_thread(redis.kill if fault.kind is FaultKind.LEDGER_KILL else redis.stop)
+        await asyncio.sleep(fault.for_s)
+        await asyncio.to_thread(redis.start)
         return 1
 
     async def _alarm(self, fault: Fault) -> int:
