@@ -65,6 +65,7 @@ def request(seq: int, callback: str, **changes: Any) -> Request:  # noqa: ANN401
         "phone_number_id": "106540352242920",
         "recipient": NUMBER,
         "wamid": WAMID,
+        "answered_at": NOW + seq + 0.1,
     }
     return Request(**(fields | changes))
 

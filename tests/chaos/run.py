@@ -20,7 +20,7 @@ from chaos.crew import clean_environment
 from chaos.load import SENDERS, Seal, plan_jobs
 from chaos.plan import plan_faults
 from chaos.publishing import Press
-from chaos.stage import TIMEOUT_S, a_vhost, set_stage
+from chaos.stage import GRACE_S, TIMEOUT_S, a_vhost, set_stage
 from chaos.striking import Striker
 from otpost.sealing import PrivateKey
 
@@ -186,7 +186,7 @@ async def _act(orders: Orders, stage: Stage, plan: Plan, press: Press, drafts: A
         await asyncio.gather(following, scraping, return_exceptions=True)
     await crew.go_home()
     return Evidence(
-        Terms(orders.seed, orders.ledger, TIMEOUT_S, own_ledger_clock=orders.has_own_ledger),
+        Terms(orders.seed, orders.ledger, TIMEOUT_S, GRACE_S, own_ledger_clock=orders.has_own_ledger),
         jobs=tuple(press.jobs.values()),
         replays=tuple(replays),
         requests=tuple(await reading.read_requests(stage.api)),

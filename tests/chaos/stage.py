@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from otpost.sealing import PrivateKey
 
 TIMEOUT_S: Final = 2.0
+GRACE_S: Final = 10.0
 _START_S: Final = 30.0
 _CALLBACK: Final = re.compile(rb'"biz_opaque_callback_data":"([^"]*)"')
 _TAIL_BYTES: Final = 64
@@ -180,7 +181,7 @@ def _settings(
         "api_base": f"http://127.0.0.1:{simulator}",
         "http_timeout_s": TIMEOUT_S,
         "http_connect_timeout_s": 1,
-        "shutdown_grace_s": 10,
+        "shutdown_grace_s": GRACE_S,
         "http_port": 0,
         "log_format": "json",
         "log_level": "debug",

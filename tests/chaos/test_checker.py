@@ -186,6 +186,12 @@ def test_a_second_request_after_an_answer_was_lost_on_the_way_is_explained() -> 
     assert found(again(lost)) == []
 
 
+def test_a_second_request_after_an_answer_that_came_too_late_or_never_is_explained() -> None:
+    for answered_at in (NOW + 2.9, None):
+        assert found(again(first_request(answered_at=answered_at))) == []
+    assert the_one(again(first_request(answered_at=NOW + 2.0)))[0] == "nothing twice"
+
+
 def test_a_second_request_after_a_worker_died_between_claim_and_record_is_explained() -> None:
     evidence = clean_run()
     died = replace(
@@ -362,9 +368,26 @@ def test_a_worker_that_dies_by_itself_is_found() -> None:
     assert the_one(died)[2] == "process 4712 ended with 1 after 3.0 s, told nothing"
 
 
+def test_a_worker_that_finds_no_ledger_at_its_start_may_end_and_no_other() -> None:
+    no_ledger = [Struck(NOW - 1, NOW + 1, "ledger: kill -9 and start")]
+    early = with_more(clean_run(), lives=[Life("w2", 4712, NOW, NOW + 3, 1)], struck=no_ledger)
+    assert found(early) == []
+    later = with_more(clean_run(), lives=[Life("w2", 4712, NOW + 2, NOW + 3, 1)], struck=no_ledger)
+    assert the_one(later)[0] == "shutdown is not failure"
+    working = replace(clean_run(), lives=(Life("w1", PID, NOW - 5, NOW + 30, 1),), struck=tuple(no_ledger))
+    assert the_one(working)[0] == "shutdown is not failure"
+
+
 def test_a_worker_that_does_not_end_well_on_sigterm_is_found() -> None:
     ended = replace(clean_run(), lives=(Life("w1", PID, NOW - 5, NOW + 30, 1, "term"),))
     assert the_one(ended)[0] == "shutdown is not failure"
+
+
+def test_a_period_of_grace_may_end_first_where_there_is_no_broker_and_nowhere_else() -> None:
+    ended = replace(clean_run(), lives=(Life("w1", PID, NOW - 5, NOW + 30, 1, "term"),))
+    no_broker = Struck(NOW + 15, NOW + 21, "broker: kill -9 and start")
+    assert found(with_more(ended, struck=[no_broker])) == []
+    assert the_one(with_more(ended, struck=[replace(no_broker, until=NOW + 19)]))[0] == "shutdown is not failure"
 
 
 def test_a_claim_that_a_clean_end_leaves_behind_is_found() -> None:

@@ -19,13 +19,17 @@ CONDUCT: Final = "shutdown is not failure"
 SOUND: Final = "no bug shows"
 _SHOWN: Final = 300
 _KILLED: Final = -signal.SIGKILL
+_FAILED: Final = 1
 
 
 def check(evidence: Evidence, logs: Mapping[str, bytes]) -> Iterator[Violation]:
     """Judge each process by its end, and each log by what should never be in one."""
     workers = {passing.pid for passing in evidence.passings}
     for life in evidence.lives:
-        yield from _end_of(life, has_worked=life.pid in workers)
+        expected = _expected_end(evidence, life, has_worked=life.pid in workers)
+        if life.status not in expected:
+            what = f"ended with {life.status} after {life.ended_at - life.began_at:.1f} s"
+            yield Violation(CONDUCT, life.worker, f"process {life.pid} {what}, told {life.told or 'nothing'}")
     clean = {life.pid for life in evidence.lives if life.status == 0}
     for attempt, pid in sorted(interrupted_attempts(evidence).items()):
         if pid in clean:
@@ -36,13 +40,21 @@ def check(evidence: Evidence, logs: Mapping[str, bytes]) -> Iterator[Violation]:
         yield from _log(name, text)
 
 
-def _end_of(life: Life, *, has_worked: bool) -> Iterator[Violation]:
-    expected = {"term": 0, "kill": _KILLED, "probe": _KILLED, "": None}[life.told]
-    # A process that has not begun yet may be ended by the signal itself.
-    early = life.status == -signal.SIGTERM and life.told == "term" and not has_worked
-    if life.status != expected and not early:
-        what = f"ended with {life.status} after {life.ended_at - life.began_at:.1f} s"
-        yield Violation(CONDUCT, life.worker, f"process {life.pid} {what}, told {life.told or 'nothing'}")
+def _expected_end(evidence: Evidence, life: Life, *, has_worked: bool) -> set[int]:
+    if life.told in ("kill", "probe"):
+        return {_KILLED}
+    if life.told == "term":
+        # A process that has not begun yet may be ended by the signal itself; and where there is neither broker nor
+        # ledger to leave its jobs to, its period of grace can end first.
+        hindered = _was_struck(evidence, ("broker", "ledger"), life.ended_at - evidence.terms.grace_s, life.ended_at)
+        return {0} | ({_FAILED} if hindered else set()) | (set() if has_worked else {-signal.SIGTERM})
+    # One that finds no ledger when it starts says so and ends, to be started again.
+    without_ledger = not has_worked and _was_struck(evidence, ("ledger",), life.began_at, life.ended_at)
+    return {_FAILED} if without_ledger else set()
+
+
+def _was_struck(evidence: Evidence, what: tuple[str, ...], since: float, until: float) -> bool:
+    return any(one.kind.startswith(what) and one.at <= until and one.until >= since for one in evidence.struck)
 
 
 def _log(name: str, text: bytes) -> Iterator[Violation]:

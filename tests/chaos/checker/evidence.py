@@ -186,6 +186,7 @@ class Terms:
     seed: int
     ledger: str
     timeout_s: float
+    grace_s: float = 10.0
     rate: float = 80.0
     pair_interval_s: float = 6.0
     pair_burst: int = 45

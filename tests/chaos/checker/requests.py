@@ -120,11 +120,11 @@ def _once(evidence: Evidence) -> Iterator[Violation]:
     for callback, count in attempts.items():
         if count > 1:
             yield Violation(TWICE, str(callback), f"this very attempt was requested {count} times")
-    unanswered = {one.callback for one in evidence.unanswered}
-    interrupted = set(interrupted_attempts(evidence))
+    lost = {attempt_of(request.callback or "") for request in evidence.requests if _is_lost(evidence, request)}
+    lost |= {attempt_of(one.callback) for one in evidence.unanswered} | set(interrupted_attempts(evidence))
     for (job_id, run), requests in by_run(evidence).items():
         for earlier, later in pairwise(requests):
-            if earlier.taken and not _is_lost(earlier, unanswered, interrupted):
+            if earlier.taken and attempt_of(earlier.callback or "") not in lost:
                 yield Violation(
                     TWICE,
                     job_id,
@@ -136,9 +136,16 @@ def _once(evidence: Evidence) -> Iterator[Violation]:
             yield Violation(TWICE, job_id, f"run {run} reached the recipient {len(taken)} times: {', '.join(taken)}")
 
 
-def _is_lost(request: Request, unanswered: set[str], interrupted: set[tuple[str, int, int]]) -> bool:
-    callback = request.callback or ""
-    return request.outcome in UNTELLING or callback in unanswered or attempt_of(callback) in interrupted
+def _is_lost(evidence: Evidence, request: Request) -> bool:
+    """Tell whether the simulator's answer told nothing, never came, or came when nobody could be waiting any more."""
+    if request.outcome in UNTELLING or request.answered_at is None:
+        return True
+    return request.answered_at - _begun_at(evidence, request) > evidence.terms.timeout_s - _DAWDLING_S
+
+
+def _begun_at(evidence: Evidence, request: Request) -> float:
+    begun = (one.at for one in evidence.passings if one.callback == request.callback and one.point == "before request")
+    return next(begun, request.at)
 
 
 def interrupted_attempts(evidence: Evidence) -> dict[tuple[str, int, int], int]:
