@@ -75,12 +75,12 @@ BREACHES: Final = (
         "nothing twice",
         (
             Patch(
-                "worker/otpost_worker/ledger/operations.py",
+                "worker/otpost_worker/ledger/sqlite/operations.py",
                 "    action = judge(known, wish, now=now)\n",
                 "    action = Claim()\n",
             ),
             Patch(
-                "worker/otpost_worker/ledger/operations.py",
+                "worker/otpost_worker/ledger/sqlite/operations.py",
                 '"INSERT INTO attempts (job_id',
                 '"INSERT OR REPLACE INTO attempts (job_id',
             ),

@@ -14,10 +14,11 @@ from known_states import LEASE_S, claim_request, claimed, retry_step
 from ledger_entries import ACCEPTED, REFUSED, step_of
 from otpost_worker.attempts import State, Wait
 from otpost_worker.envelope import Next
+from otpost_worker.ledger.reading import open_to_read
 from otpost_worker.ledger.redis import RedisLedger
 from otpost_worker.outcome import Kind
 from otpost_worker.pacing import Hold, Lane
-from otpost_worker.ports import Claimed, ClaimRequest, Crowded, Entry, LedgerUnavailable
+from otpost_worker.ports import Claimed, ClaimRequest, Crowded, Entry, LedgerUnavailable, NoLedger, SenderReport
 from otpost_worker.standing import Change, Heard, Signal
 from ports_in_memory import CODE, NOW, Clock
 from private_redis import PrivateRedis
@@ -326,3 +327,38 @@ async def test_redis_tells_the_time_where_no_test_does(server: PrivateRedis) -> 
         wait = await ledger.claim(claim_request())
         assert isinstance(wait, Wait)
         assert NOW + LEASE_S - 2 < wait.until <= NOW + LEASE_S
+
+
+# Reading it
+
+
+async def test_reading_a_ledger_changes_nothing_and_makes_none(server: PrivateRedis) -> None:
+    with pytest.raises(NoLedger, match=r"there is no ledger in redis://127.0.0.1:[0-9]+/0 yet"):
+        async with open_to_read(server.url):
+            pass
+    assert keys_of(server) == {}
+    async with RedisLedger(server.url) as ledger:
+        await claimed(ledger)
+        before = everything_in(server)
+        async with open_to_read(server.url) as reader:
+            assert reader.identity == ledger.identity
+            assert reader.warnings == ()
+            assert reader.writable
+            assert await reader.story("job-1") == await ledger.story("job-1")
+            assert await reader.report({"default": 80.0}, {"default": "app"}) == {
+                "default": SenderReport(80.0, None, ())
+            }
+            assert await reader.turn("job-1") is None
+        assert everything_in(server) == before
+
+
+async def test_the_turn_of_a_job_that_nobody_has_claimed_is_known(server: PrivateRedis) -> None:
+    now = time.time()
+    async with RedisLedger(server.url) as ledger:
+        lane = replace(LANE, rate=1000.0, latest_start=now + 295, deadline=now + 300)
+        requests = [replace(claim_request(job_id=f"job-{number}"), lane=lane) for number in range(46)]
+        *_, wait = [await ledger.claim(request) for request in requests]
+        assert isinstance(wait, Wait)
+        async with open_to_read(server.url) as reader:
+            assert await reader.story("job-45") == ()
+            assert await reader.turn("job-45") == pytest.approx(wait.until, abs=0.1)

@@ -21,8 +21,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from uuid import uuid4
 
-from otpost_worker.ledger import limits, operations, stories
-from otpost_worker.ledger.rows import SCHEMA, SCHEMA_VERSION, UPGRADES
+from otpost_worker.ledger.sqlite import limits, operations, stories
+from otpost_worker.ledger.sqlite.rows import SCHEMA, SCHEMA_VERSION, UPGRADES
 from otpost_worker.ports import (
     ClaimReply,
     ClaimRequest,

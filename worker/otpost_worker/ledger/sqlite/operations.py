@@ -22,7 +22,7 @@ from otpost_worker.attempts import (
 from otpost_worker.decision import History
 from otpost_worker.envelope import Envelope, Step
 from otpost_worker.ledger.coding import envelope_from_json, envelope_to_json, news_from_json, news_to_json
-from otpost_worker.ledger.limits import hear_signal, pace_claim
+from otpost_worker.ledger.sqlite.limits import hear_signal, pace_claim
 from otpost_worker.outcome import Kind
 from otpost_worker.pacing import Full, Go, Held, TakeTurn
 from otpost_worker.pacing import NoRoom as NoTurn
