@@ -205,7 +205,8 @@ class PrivateRedis:
             f"logfile {self._folder / 'redis.log'}",
             f"databases {DATABASES}",
             "appendonly yes",
-            "appendfsync everysec",
+            # With everysec, a write may wait for the disk for up to two seconds, and a kill takes it.
+            "appendfsync always",
             "maxmemory-policy noeviction",
             # The append-only file is enough: no second copy of it in between.
             'save ""',
