@@ -12,6 +12,7 @@ import pytest
 
 from broker import Vhost, fresh_vhost
 from health_probe import ALL_WELL, probe
+from otpost.sealing import PrivateKey
 from otpost_worker.simulator import Simulator, SimulatorOptions
 from worker_process import load_on, worker_environment, worker_process
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from health_probe import Probe
     from private_rabbitmq import PrivateRabbitMQ
+    from private_redis import PrivateRedis
     from worker_process import Load, WorkerProcess
 
 JOBS: Final = 300
@@ -122,6 +124,36 @@ async def test_a_ledger_that_cannot_be_written_with_hundreds_of_jobs_in_hand_is_
             assert begun["error"].endswith("(OTPOST_LEDGER_URL)")
             assert (over["what"], over["error"]) == ("ledger", begun["error"])
             assert over["lasted_s"] > 2
+            assert over["times"] >= JOBS * 2
+            await worker.stop()
+
+
+async def test_a_redis_that_dies_with_hundreds_of_jobs_in_hand_is_two_lines(
+    vhost: Vhost, own_redis: PrivateRedis, tmp_path: Path
+) -> None:
+    async with Simulator(NO_LIMITS) as simulator:
+        environment = worker_environment(
+            vhost,
+            tmp_path,
+            simulator.url,
+            concurrency=JOBS,
+            http_port=0,
+            ledger_url=own_redis.url,
+            private_keys=PrivateKey(bytes(range(32))).reveal(),
+        )
+        async with worker_process(environment) as worker, probe(worker) as health, load_on(vhost) as load:
+            await asyncio.to_thread(own_redis.kill)
+            await send_all(load)
+            await worker.logged("ledger.unavailable")
+            await stays(health, 2.5, "ledger", f"the ledger {own_redis.url} cannot be used: ")
+            await asyncio.to_thread(own_redis.start)
+            await worker.logged("outage.over")
+            await health.until(ready)
+            await load.all_ended()
+            assert load.statuses() == {job: ["accepted"] for job in load.sent}
+            assert simulator.journal.total == JOBS
+            begun, over = told(worker, "outage.over")
+            assert (begun["event"], over["what"]) == ("ledger.unavailable", "ledger")
             assert over["times"] >= JOBS * 2
             await worker.stop()
 
