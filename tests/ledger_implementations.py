@@ -50,6 +50,10 @@ class Implementation(ABC):
         """Everything that is stored, when nobody has it open."""
 
     @abstractmethod
+    def lose(self) -> None:
+        """Lose all jobs, as one that dies before it has written them down."""
+
+    @abstractmethod
     def take_back(self, job_id: str, run: int, attempt: int) -> None:
         """Write what the receiver of webhooks writes, which is another process: the attempt is taken back."""
 
@@ -76,6 +80,10 @@ class Sqlite(Implementation):
     def remains(self) -> bytes:
         return b"".join(file.read_bytes() for file in sorted(self.file.parent.glob(f"{self.file.name}*")))
 
+    def lose(self) -> None:
+        with closing(sqlite3.connect(self.file)) as db, db:
+            db.executescript("DELETE FROM runs; DELETE FROM attempts;")
+
     def take_back(self, job_id: str, run: int, attempt: int) -> None:
         with closing(sqlite3.connect(self.file)) as db, db:
             update = "UPDATE attempts SET state = 'taken_back' WHERE job_id = ? AND run = ? AND attempt = ?"
@@ -98,6 +106,10 @@ class Memory(Implementation):
     def remains(self) -> bytes:
         assert self.ledger is not None
         return pickle.dumps((self.ledger._jobs, self.ledger._limits))
+
+    def lose(self) -> None:
+        assert self.ledger is not None
+        self.ledger._jobs.clear()
 
     def take_back(self, job_id: str, run: int, attempt: int) -> None:
         assert self.ledger is not None
@@ -129,6 +141,9 @@ class Redis(Implementation):
 
     def remains(self) -> bytes:
         return b"".join(bytes(key) + (self.client.dump(key) or b"") for key in self.client.scan_iter())
+
+    def lose(self) -> None:
+        self.client.delete(*self.client.scan_iter("{otpost}:job:*"))
 
     def take_back(self, job_id: str, run: int, attempt: int) -> None:
         key, field = f"{{otpost}}:job:{job_id}", f"a{run}.{attempt}"

@@ -12,7 +12,7 @@ from ledger_entries import ACCEPTED, EXPIRED, FAILED, LEASE_END, REFUSED, UNKNOW
 from otpost_worker.attempts import Acknowledge, State, Wait
 from otpost_worker.envelope import Reply
 from otpost_worker.outcome import Kind
-from otpost_worker.ports import Claimed, Entry, Lapsed, MustEnd, Recorded, Ticket
+from otpost_worker.ports import Claimed, Entry, Lapsed, MustEnd, Noted, Recorded, Ticket
 from ports_in_memory import NOW, Clock, envelope, job_body
 
 if TYPE_CHECKING:
@@ -318,6 +318,15 @@ async def test_a_claim_asked_for_again_after_its_lease_is_still_the_askers_own(
     clock.reach(LEASE_END + 1)
     assert await ledger.claim(request) == first
     assert await ledger.claim(claim_request()) == Wait(LEASE_END + 1 + LEASE_S)
+
+
+async def test_an_outcome_of_a_claim_that_the_ledger_has_lost_is_not_kept_and_said_to_be_unknown(
+    ledger: OpenLedger,
+) -> None:
+    lost = Ticket("job-1", 1, 1, "the ledger died before it wrote this down")
+    assert await ledger.record(lost, ACCEPTED) == Noted(None, known=False)
+    assert isinstance(await ledger.claim(claim_request()), Claimed)
+    assert await ledger.record(lost, ACCEPTED) == Noted(None)
 
 
 async def test_a_claim_that_has_its_outcome_is_not_granted_again(ledger: OpenLedger) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from known_states import prepare
+from known_states import claimed, prepare
 from otpost_worker.decision import Policy
 from otpost_worker.envelope import Defaults
 from otpost_worker.ports import LedgerUnavailable
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ledger_implementations import Implementation
     from otpost_worker.outcome import Outcome
 
 # Only a hung test takes as long.
@@ -101,6 +102,46 @@ async def test_a_worker_that_stops_while_claims_get_no_answer_leaves_no_claim_be
     await world.deliver(envelope())
     assert world.broker.delays == []
     assert world.heard == ["job-1/1/1/accepted"]
+
+
+@pytest.mark.parametrize("answer", [ACCEPTED, NO_SUCH_NUMBER, UNAVAILABLE], ids=["accepted", "failed", "retrying"])
+async def test_an_outcome_whose_claim_the_ledger_has_lost_is_published_and_recorded_all_the_same(
+    place: Implementation, answer: Outcome
+) -> None:
+    world = World(place, answers=[answer])
+
+    async def lose() -> None:
+        place.lose()
+
+    world.provider.on_request = lose
+    await asyncio.wait_for(world.deliver(envelope()), PATIENCE_S)
+    world.provider.on_request = None
+    told = list(world.heard)
+    assert (
+        told
+        == {
+            ACCEPTED: ["job-1/1/1/accepted"],
+            NO_SUCH_NUMBER: ["job-1/1/1/failed"],
+            UNAVAILABLE: ["job-1/1/1/retrying"],
+        }[answer]
+    )
+    # Whoever comes later finds the record.
+    await world.deliver(envelope())
+    assert world.heard == told
+    assert world.provider.callbacks == ["job-1"]
+
+
+async def test_an_outcome_whose_claim_was_lost_and_is_somebody_elses_now_is_left_to_him(place: Implementation) -> None:
+    world = World(place)
+
+    async def lose() -> None:
+        place.lose()
+        async with world.ledger() as another_workers:
+            await claimed(another_workers)
+
+    world.provider.on_request = lose
+    await asyncio.wait_for(world.deliver(envelope()), PATIENCE_S)
+    assert world.broker.events == []
 
 
 @pytest.mark.parametrize(

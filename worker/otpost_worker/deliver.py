@@ -6,10 +6,9 @@ cancelled, the delivery must not be: the ledger knows how far the job came, and 
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, TypeVar, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 import structlog
 
@@ -29,10 +28,10 @@ from otpost_worker.ports import (
     Message,
     MustEnd,
     NoRoom,
-    Noted,
     Recorded,
     Ticket,
 )
+from otpost_worker.recording import Records
 from otpost_worker.reporting import Reporter
 from otpost_worker.standing import Heard, Signal, hear_outcome
 from otpost_worker.steps import (
@@ -46,13 +45,13 @@ from otpost_worker.steps import (
 )
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable
 
     from otpost_worker.envelope import Step
     from otpost_worker.ports import Broker, Clock, Codes, Ledger, Observer, Provider
     from otpost_worker.standing import News
 
-T = TypeVar("T")
 Ending = Bury | Expire
 
 # For a job that was readable when it was claimed, whatever defaults its sender has lost since.
@@ -115,6 +114,7 @@ class Deliverer:
         self._tell = tell
         self._reporter = Reporter(sender.name, observer)
         self._claims = Claims(ledger, clock=clock, stopping=stopping)
+        self._records = Records(ledger, background=background, tell=self._hear_news)
         # Until when claims may have been granted without knowing of the latest refusal of the sender.
         self._refused_at = 0.0
 
@@ -180,7 +180,7 @@ class Deliverer:
 
     async def _end(self, end: MustEnd, parcel: Parcel, ending: Ending | None, request: ClaimRequest) -> bool:
         step = self._last_step(end, parcel, ending)
-        recorded = await self._insist(lambda: self._ledger.conclude(request, step))
+        recorded = await self._records.insist(lambda: self._ledger.conclude(request, step))
         if recorded is None:
             return False
         if end.unknown is None and not end.history.failures:
@@ -222,11 +222,11 @@ class Deliverer:
             await self._sender.provider.renew()
         now = self._clock()
         if not self._may_start(parcel, claimed, asked, now):
-            await self._insist(lambda: self._ledger.release(claimed.ticket))
+            await self._records.insist(lambda: self._ledger.release(claimed.ticket))
             return False
         self._reporter.request_begun(parcel, claimed.ticket, now)
         outcome = await self._sender.provider.send(self._message(parcel, claimed.ticket))
-        await self._conclude_attempt(parcel, claimed, outcome, booked_at=asked.at, started_at=now)
+        await self._conclude_attempt(parcel, claimed, asked, outcome, started_at=now)
         return True
 
     def _may_start(self, parcel: Parcel, claimed: Claimed, asked: Asked, now: float) -> bool:
@@ -241,7 +241,7 @@ class Deliverer:
         return in_time and punctual and not refused and not self._stopping.is_set()
 
     async def _conclude_attempt(
-        self, parcel: Parcel, claimed: Claimed, outcome: Outcome, *, booked_at: float, started_at: float
+        self, parcel: Parcel, claimed: Claimed, asked: Asked, outcome: Outcome, *, started_at: float
     ) -> None:
         now = self._clock()
         decision = decide(
@@ -254,15 +254,15 @@ class Deliverer:
         )
         step = step_of(decision, subject_of(parcel, provider=self._sender.provider.name), now=now)
         self._reporter.request_ended(claimed.ticket, outcome, decision, duration_s=now - started_at)
-        heard = hear_outcome(outcome, self._lane(parcel), booked_at=booked_at, started_at=started_at)
+        heard = hear_outcome(outcome, self._lane(parcel), booked_at=asked.at, started_at=started_at)
         if heard.signal is Signal.SENDER_REFUSED:
             # Whatever becomes of this job, the others in hand need not try.
             self._refused_at = self._clock()
-        noted = await self._record(claimed.ticket, _entry(outcome, decision, step, heard), parcel.envelope)
+        recorded = await self._records.record(asked.request, _entry(outcome, decision, step, heard))
         if heard.signal is Signal.SENDER_REFUSED:
             self._refused_at = self._clock()
-        if noted.recorded is not None:
-            await self._publish(noted.recorded, parcel.job.id)
+        if recorded is not None:
+            await self._publish(recorded, parcel.job.id)
 
     def _message(self, parcel: Parcel, ticket: Ticket) -> Message:
         first = ticket.run == 1 and ticket.attempt == 1
@@ -273,23 +273,9 @@ class Deliverer:
 
     # Recording
 
-    async def _record(self, ticket: Ticket, entry: Entry, envelope: Envelope) -> Noted:
-        if not entry.step.ends_job:
-            # Without its record the retry could not be told from the attempt before it.
-            return await self._insist(lambda: self._note(ticket, entry))
-        try:
-            return await self._note(ticket, entry)
-        except LedgerUnavailable:
-            # Whoever waits for the end of the job shall not wait for the ledger too.
-            self._background(self._insist_quietly(lambda: self._note(ticket, entry)))
-            return Noted(Recorded(envelope, entry.step))
-
-    async def _note(self, ticket: Ticket, entry: Entry) -> Noted:
-        noted = await self._ledger.record(ticket, entry)
-        for news in noted.news:
-            self._tell(news)
-            self._background(self._broker.publish_sender_event(sender_event(news)))
-        return noted
+    def _hear_news(self, news: News) -> None:
+        self._tell(news)
+        self._background(self._broker.publish_sender_event(sender_event(news)))
 
     async def _lapse(self, lapsed: Lapsed, job_id: str) -> bool:
         now = self._clock()
@@ -302,7 +288,7 @@ class Deliverer:
         )
         subject = subject_of(parcel, provider=self._sender.provider.name, attempt=lapsed.ticket.attempt)
         entry = Entry(_state(decision, unknown=True), Kind.UNKNOWN, step_of(decision, subject, now=now))
-        recorded = await self._insist(lambda: self._ledger.lapse(lapsed.ticket, entry))
+        recorded = await self._records.insist(lambda: self._ledger.lapse(lapsed.ticket, entry))
         if recorded is None:
             return False
         self._observer.request_lapsed(self._sender.name)
@@ -326,7 +312,7 @@ class Deliverer:
             wish = Wish(envelope.run, envelope.attempt, end=True)
             token = secrets.token_hex(8)
             request = ClaimRequest(unreadable.job_id, wish, envelope, now, LEASE_MARGIN_S, token=token)
-            recorded = await self._insist(lambda: self._ledger.refuse(request, step))
+            recorded = await self._records.insist(lambda: self._ledger.refuse(request, step))
         if recorded is None:
             recorded = Recorded(envelope, buried_only(error, attempt=envelope.attempt, now=now))
         else:
@@ -356,20 +342,7 @@ class Deliverer:
             await self._ledger.note_buried(job_id, run)
         except LedgerUnavailable:
             # Without the note a later copy of the job would write its dead letter again, and the ledger keep its body.
-            self._background(self._insist_quietly(lambda: self._ledger.note_buried(job_id, run)))
-
-    # The ledger's bad days
-
-    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Repeat *call* until the ledger answers; that it does not is told by the ledger, once for all jobs."""
-        while True:
-            try:
-                return await call()
-            except LedgerUnavailable:
-                await asyncio.sleep(LEDGER_PAUSE_S)
-
-    async def _insist_quietly(self, call: Callable[[], Awaitable[object]]) -> None:
-        await self._insist(call)
+            self._records.insist_later(lambda: self._ledger.note_buried(job_id, run))
 
 
 def _expiry_first(ending: Ending | None, *, late: bool) -> Ending:

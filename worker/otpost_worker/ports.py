@@ -169,11 +169,13 @@ class Entry:
 class Noted:
     """An outcome is kept. *recorded* is the step to publish; None where somebody else's stands.
 
-    *news*: what changed about the sender with it; the same once more to who records the same once more.
+    *news*: what changed about the sender with it; the same once more to who records the same once more. Not
+    *known*: the ledger knows of no such claim, and nothing of it is kept; one that dies may lose what it was told last.
     """
 
     recorded: Recorded | None
     news: tuple[News, ...] = ()
+    known: bool = True
 
 
 class Ledger(Protocol):

@@ -175,8 +175,10 @@ class MemoryLedger:
             news = attempt.told
         else:
             news = self._limits.hear(entry.heard, now) if entry.heard else ()
-        recorded = self._record(ticket, entry, now)
-        if attempt is not None and news:
+        if attempt is None:
+            return Noted(None, news, known=False)
+        recorded = self._record(ticket, attempt, entry, now)
+        if news:
             attempt.told = news
         return Noted(recorded, news)
 
@@ -351,10 +353,7 @@ class MemoryLedger:
         run.finish(step, now)
         return Recorded(envelope, step)
 
-    def _record(self, ticket: Ticket, entry: Entry, now: float) -> Recorded | None:
-        attempt = self._attempt_of(ticket)
-        if attempt is None:
-            return None
+    def _record(self, ticket: Ticket, attempt: _Attempt, entry: Entry, now: float) -> Recorded | None:
         run, ours = self._jobs[ticket.job_id][ticket.run], attempt.token == ticket.token
         accepted = entry.provider_message_id is not None
         settles = (ours and attempt.state is State.CLAIMED) or (accepted and attempt.state is State.UNKNOWN)

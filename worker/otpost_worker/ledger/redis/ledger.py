@@ -118,7 +118,8 @@ class RedisLedger(RedisReader):
                 *(heard_arguments(heard, offset) if heard else ()),
             ),
         )
-        return Noted(replies.recorded(reply, entry.step), replies.news(told, heard, offset))
+        news, known = replies.news(told, heard, offset), reply[0] != b"unknown"
+        return Noted(replies.recorded(reply, entry.step), news, known)
 
     async def lapse(self, ticket: Ticket, entry: Entry) -> Recorded | None:
         """See ``ports.Ledger``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Final, NamedTuple, assert_never
 
 from otpost_worker.attempts import (
     Acknowledge,
@@ -207,7 +207,10 @@ def record(db: sqlite3.Connection, ticket: Ticket, entry: Entry, now: float) -> 
     news = _told_before(db, ticket)
     if news is None:
         news = hear_signal(db, entry.heard, now) if entry.heard else ()
-    recorded = _record(db, ticket, entry, now)
+    claim = _claim_of(db, ticket)
+    if claim is None:
+        return Noted(None, news, known=False)
+    recorded = _record(db, ticket, entry, claim, now)
     if news:
         db.execute(
             "UPDATE attempts SET news = ? WHERE job_id = ? AND run = ? AND attempt = ?",
@@ -225,16 +228,24 @@ def _told_before(db: sqlite3.Connection, ticket: Ticket) -> tuple[News, ...] | N
     return None if row is None else news_from_json(row[0] or b"[]")
 
 
-def _record(db: sqlite3.Connection, ticket: Ticket, entry: Entry, now: float) -> Recorded | None:
-    where = (ticket.job_id, ticket.run, ticket.attempt)
+class _Claim(NamedTuple):
+    state: str
+    token: str
+    end_status: str | None
+
+
+def _claim_of(db: sqlite3.Connection, ticket: Ticket) -> _Claim | None:
     row = db.execute(
         "SELECT a.state, a.token, r.end_status FROM attempts a JOIN runs r USING (job_id, run)"
         " WHERE a.job_id = ? AND a.run = ? AND a.attempt = ?",
-        where,
+        (ticket.job_id, ticket.run, ticket.attempt),
     ).fetchone()
-    if row is None:
-        return None
-    state, token, end_status = row
+    return None if row is None else _Claim(*row)
+
+
+def _record(db: sqlite3.Connection, ticket: Ticket, entry: Entry, claim: _Claim, now: float) -> Recorded | None:
+    where = (ticket.job_id, ticket.run, ticket.attempt)
+    state, token, end_status = claim
     ours = token == ticket.token
     accepted = entry.provider_message_id is not None
     settles = (ours and state == State.CLAIMED) or (accepted and state == State.UNKNOWN)

@@ -86,7 +86,7 @@ end
 -- Returns how to read the reply, and the envelope, the body, the step and whether it is buried.
 local function record()
     if attempt == nil then
-        return "none"
+        return "unknown"
     end
     local ours = attempt.token == token
     local settles = (ours and attempt.state == "claimed") or (entry.message_id ~= nil and attempt.state == "unknown")
