@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Self
 
-import aiohttp
 import orjson
 
 from chaos.checker import reading
@@ -20,6 +19,7 @@ from chaos.crew import clean_environment
 from chaos.load import SENDERS, Seal, plan_jobs
 from chaos.plan import plan_faults
 from chaos.publishing import Press
+from chaos.scraping import scrape, unready
 from chaos.stage import GRACE_S, TIMEOUT_S, a_vhost, set_stage
 from chaos.striking import Striker
 from otpost.sealing import PrivateKey
@@ -37,7 +37,6 @@ _AFTER_DEADLINE_S: Final = 40.0
 # A job that is in no queue is in a worker's hands, and not for so long that nothing is heard meanwhile.
 _SILENCE_S: Final = 30.0
 _EMPTY_WITHIN_S: Final = 40.0
-_SCRAPE_EVERY_S: Final = 2.0
 _POLL_S: Final = 0.2
 _REPLAYS: Final = 3
 _REPLAY_TTL_S: Final = 40.0
@@ -164,7 +163,7 @@ async def _act(orders: Orders, stage: Stage, plan: Plan, press: Press, drafts: A
     crew.begin()
     await crew.consuming()
     following = asyncio.create_task(reading.follow(url, ends.take))
-    scraping = asyncio.create_task(_scrape(stage))
+    scraping = asyncio.create_task(scrape(crew, stage.folder))
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(press.publish(drafts))
@@ -179,7 +178,7 @@ async def _act(orders: Orders, stage: Stage, plan: Plan, press: Press, drafts: A
         replays = await _replay(stage, letters)
         runs = {(replay.id, replay.run) for replay in replays}
         await ends.include(runs, url, nameless=0, until=time.time() + _REPLAY_TTL_S + _AFTER_DEADLINE_S)
-        left = await _empty(url)
+        left, waiting = await _empty(url), await unready(crew)
     finally:
         for task in (following, scraping):
             task.cancel()
@@ -198,6 +197,7 @@ async def _act(orders: Orders, stage: Stage, plan: Plan, press: Press, drafts: A
         clock_moves=tuple(striker.clock_moves),
         struck=tuple(striker.struck),
         left=left,
+        unready=waiting,
     )
 
 
@@ -244,27 +244,6 @@ def _together(before: list[Letter], after: list[Letter]) -> list[Letter]:
 def _passings(trace: Path) -> list[Passing]:
     lines = trace.read_bytes().splitlines() if trace.exists() else []
     return [only_known(Passing, orjson.loads(line)) for line in lines]
-
-
-async def _scrape(stage: Stage) -> None:
-    """Keep what scrapes and probes of health are told, now and then, for ever."""
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_SCRAPE_EVERY_S)) as session:
-        while True:
-            for hand in stage.crew.hands:
-                port = stage.crew.health_port(hand)
-                for page in ("metrics", "readyz") if port else ():
-                    await _keep(session, f"http://127.0.0.1:{port}/{page}", stage.folder / f"{hand.name}-{page}.txt")
-            await asyncio.sleep(_SCRAPE_EVERY_S)
-
-
-async def _keep(session: aiohttp.ClientSession, url: str, file: Path) -> None:
-    try:
-        async with session.get(url) as answer:
-            text = await answer.read()
-    except (aiohttp.ClientError, TimeoutError):
-        return
-    with file.open("ab") as kept:
-        kept.write(text)
 
 
 def _exposed(stage: Stage, evidence: Evidence) -> list[Exposed]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from chaos.checker.evidence import Evidence, Life
 
 CONDUCT: Final = "shutdown is not failure"
+CALM: Final = "it recovers by itself"
 SOUND: Final = "no bug shows"
 _SHOWN: Final = 300
 _KILLED: Final = -signal.SIGKILL
@@ -36,6 +37,8 @@ def check(evidence: Evidence, logs: Mapping[str, bytes]) -> Iterator[Violation]:
             yield Violation(
                 CONDUCT, attempt[0], f"run {attempt[1]}, attempt {attempt[2]}: claimed, then left by a clean end"
             )
+    for worker, told in evidence.unready.items():
+        yield Violation(CALM, worker, f"is not ready again when all is over, and says: {told or 'nothing'}")
     for name, text in logs.items():
         yield from _log(name, text)
 

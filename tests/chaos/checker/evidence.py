@@ -197,7 +197,8 @@ class Terms:
 class Evidence:
     """Everything that a run is judged by; the texts of logs and the like lie in files beside it.
 
-    *left*: messages that stand in queues where nothing should be left.
+    *left*: messages that stand in queues where nothing should be left. *unready*: workers that do not call themselves
+    ready when all is over, with what they say instead.
     """
 
     terms: Terms
@@ -213,6 +214,7 @@ class Evidence:
     struck: tuple[Struck, ...] = ()
     exposed: tuple[Exposed, ...] = ()
     left: Mapping[str, int] = field(default_factory=dict)
+    unready: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +265,7 @@ def load(file: Path) -> Evidence:
         struck=many(Struck, "struck"),
         exposed=many(Exposed, "exposed"),
         left=raw["left"],
+        unready=raw["unready"],
     )
 
 
