@@ -76,7 +76,7 @@ def letter(job_id: str | None, reason: str, **changes: Any) -> Letter:  # noqa: 
 
 
 def passings(callback: str, seq: int, *, pid: int = PID, upto: str = "after record") -> tuple[Passing, ...]:
-    """The way of one attempt, as far as `upto`."""
+    """Make the way of one attempt, as far as `upto`."""
     job_id, _, rest = callback.partition("/")
     run, _, attempt = rest.partition("/")
     key: dict[str, Any] = {"job": job_id, "run": int(run or 1), "attempt": int(attempt or 1)}

@@ -8,15 +8,30 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from chaos.checker.evidence import Exposed, Replay, Struck, load, save
+from chaos.checker.evidence import Exposed, Life, Replay, Struck, load, save
 from chaos.checker.secrecy import search_stores
 from chaos.checker.timeline import timeline
-from chaos.clean_run import CODE, NOW, NUMBER, clean_run, job, letter, result, with_more, without_result
+from chaos.clean_run import (
+    CODE,
+    NOW,
+    NUMBER,
+    clean_run,
+    job,
+    letter,
+    passings,
+    request,
+    result,
+    with_more,
+    without_result,
+)
 from chaos.verdicts import found, the_one
+
+if TYPE_CHECKING:
+    from chaos.checker.evidence import Evidence
 
 OTHER_CODE: Final = "p4NqX07zTb"
 CHECKER: Final = Path(__file__).parent / "checker"
@@ -44,6 +59,34 @@ def test_two_different_ends_of_a_run_are_found() -> None:
     promise, subject, what = the_one(twice)
     assert (promise, subject) == ("nothing lost", "good-1")
     assert what == "run 1 has ended 2 times: good-1/1/1/accepted, good-1/1/2/accepted"
+
+
+def told_without_record(*faults: Struck, told: str = "probe") -> Evidence:
+    """Let a worker tell an end that it has not recorded, and die; another one tells another end."""
+    way = passings("good-1", 1, pid=4712, upto="after request")
+    telling = replace(way[0], at=NOW + 1.2, point="before event", event="good-1/1/1/accepted", result=None)
+    evidence = clean_run()
+    return with_more(
+        replace(evidence, passings=(*way, telling, *evidence.passings[4:])),
+        results=[result(6, "good-1", "accepted", attempt=2)],
+        requests=[request(20, "good-1/1/2")],
+        lives=[Life("w2", 4712, NOW - 1, NOW + 2, -9 if told else 0, told)],
+        struck=faults,
+    )
+
+
+def test_an_end_may_be_doubled_by_two_faults_at_once_and_not_by_one() -> None:
+    no_ledger = Struck(NOW, NOW + 3, "ledger: kill -9 and start")
+    assert found(told_without_record(no_ledger)) == []
+    assert "run 1 has ended 2 times" in the_one(told_without_record())[2]
+    earlier = replace(no_ledger, at=NOW - 20, until=NOW - 10)
+    assert "run 1 has ended 2 times" in the_one(told_without_record(earlier))[2]
+
+
+def test_a_third_end_is_found_whatever_happened() -> None:
+    no_ledger = Struck(NOW, NOW + 3, "ledger: kill -9 and start")
+    third = result(7, "good-1", "accepted", attempt=3)
+    assert "run 1 has ended 3 times" in the_one(with_more(told_without_record(no_ledger), results=[third]))[2]
 
 
 def test_a_copy_of_an_end_counts_once() -> None:

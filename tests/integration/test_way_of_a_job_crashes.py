@@ -6,6 +6,7 @@ acknowledge. Everything is real but broker and provider; see `World`.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,7 @@ from ports_in_memory import (
     NO_SUCH_NUMBER,
     TOKEN_REFUSED,
     UNAVAILABLE,
+    Crash,
     World,
     envelope,
     job_body,
@@ -238,3 +240,23 @@ async def test_two_crashes_anywhere_leave_every_promise_standing(tmp_path: Path,
             if not crashes:
                 break
     assert first > 2 * len(case.arrows)
+
+
+async def test_an_end_that_is_told_while_the_ledger_is_away_is_unknown_if_its_worker_dies_before_the_record(
+    place: Implementation,
+) -> None:
+    """Two faults at once, and the one way to two ends: who waits for the end of a job does not wait for the ledger."""
+    world = World(place)
+    world.unavailable["record"] = 99
+    world.fate.crash_at = ("after", "event")
+    with pytest.raises(Crash):
+        await world.deliver(envelope())
+    for recording in world.backgrounds:
+        recording.cancel()
+    await asyncio.gather(*world.backgrounds, return_exceptions=True)
+    world.backgrounds.clear()
+    world.unavailable.clear()
+    world.put(envelope())
+    await world.run()
+    assert world.heard == ["job-1/1/1/accepted", "job-1/1/1/retrying", "job-1/1/2/accepted"]
+    assert world.provider.callbacks == ["job-1", "job-1/1/2"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from chaos.checker.evidence import ENDS, Violation
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 Run = tuple[str, int]
 
-LOST = "nothing lost"
+LOST: Final = "nothing lost"
+_RECORDING: Final = ("after record", "after conclude", "after lapse", "after refuse")
+# How long after the end of a fault a worker may still take the ledger to be away.
+_OUTAGE_S: Final = 5.0
 
 
 def check(evidence: Evidence) -> Iterator[Violation]:
@@ -57,11 +60,40 @@ def _exactly_once(
     for job_id, run in sorted(due):
         if not ends.get((job_id, run)):
             yield Violation(LOST, job_id, f"run {run} was confirmed and has not ended")
+    unrecorded = _told_without_record(evidence)
     for (job_id, run), events in sorted(ends.items()):
-        if len(events) > 1:
+        if len(events) > 1 and len(events.keys() - unrecorded) != 1:
             yield Violation(LOST, job_id, f"run {run} has ended {len(events)} times: {', '.join(sorted(events))}")
         if (job_id, run) not in possible:
             yield Violation(LOST, job_id, f"run {run} has ended, but nobody asked for it")
+
+
+def _told_without_record(evidence: Evidence) -> set[str]:
+    """Find the ends that two faults at once may double: told while the ledger was away, by a worker that then died.
+
+    Who waits for an end does not wait for the ledger, so it is told first and recorded as soon as the ledger
+    answers. Where it never does, as the worker dies before, nobody can know of that end but those who heard it.
+    """
+    unrecorded: dict[tuple[int, str, int], str] = {}
+    recorded: set[tuple[int, str, int]] = set()
+    for passing in sorted(evidence.passings, key=lambda passing: passing.at):
+        if passing.job is None or passing.run is None:
+            continue
+        key = (passing.pid, passing.job, passing.run)
+        if passing.point == "after claim" and passing.result == "Claimed":
+            recorded.discard(key)
+        elif passing.point in _RECORDING or (passing.point == "after claim" and passing.result == "Recorded"):
+            recorded.add(key)
+            unrecorded.pop(key, None)
+        elif passing.point == "before event" and key not in recorded and _is_struck(evidence, passing.at):
+            unrecorded[key] = str(passing.event)
+    killed = {life.pid for life in evidence.lives if life.told in ("kill", "probe")}
+    return {event for (pid, _, _), event in unrecorded.items() if pid in killed}
+
+
+def _is_struck(evidence: Evidence, at: float) -> bool:
+    """Tell whether the ledger was, or had just been, out of reach."""
+    return any(one.kind.startswith("ledger") and one.at <= at <= one.until + _OUTAGE_S for one in evidence.struck)
 
 
 def _wanted(evidence: Evidence, jobs: Mapping[str, Job], ends: Mapping[Run, Mapping[str, Any]]) -> Iterator[Violation]:

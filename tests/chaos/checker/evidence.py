@@ -249,7 +249,7 @@ def load(file: Path) -> Evidence:
     raw = orjson.loads(file.read_bytes())
 
     def many(kind: type[T], name: str) -> tuple[T, ...]:
-        return tuple(only_known(kind, _tuples(one)) for one in raw[name])
+        return tuple(only_known(kind, _tuples(one)) for one in raw.get(name, []))
 
     return Evidence(
         only_known(Terms, raw["terms"]),
@@ -264,8 +264,8 @@ def load(file: Path) -> Evidence:
         clock_moves=many(ClockMove, "clock_moves"),
         struck=many(Struck, "struck"),
         exposed=many(Exposed, "exposed"),
-        left=raw["left"],
-        unready=raw["unready"],
+        left=raw.get("left", {}),
+        unready=raw.get("unready", {}),
     )
 
 
