@@ -68,7 +68,8 @@ class Crew:
             status = await hand.process.wait()
             if status == -signal.SIGKILL and death is not None and hand.told != "kill":
                 hand.told = "probe"
-            self.lives.append(Life(hand.name, hand.process.pid, began_at, time.time(), status, hand.told))
+            name = hand.logs[-1].name
+            self.lives.append(Life(hand.name, hand.process.pid, began_at, time.time(), status, hand.told, name))
             if not hand.told:
                 await asyncio.sleep(_PAUSE_S)
 

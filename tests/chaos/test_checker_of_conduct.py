@@ -14,14 +14,15 @@ def test_a_worker_that_dies_by_itself_is_found() -> None:
     assert the_one(died)[2] == "process 4712 ended with 1 after 3.0 s, told nothing"
 
 
-def test_a_worker_that_finds_no_ledger_at_its_start_may_end_and_no_other() -> None:
-    no_ledger = [Struck(NOW - 1, NOW + 1, "ledger: kill -9 and start")]
-    early = with_more(clean_run(), lives=[Life("w2", 4712, NOW, NOW + 3, 1)], struck=no_ledger)
-    assert found(early) == []
-    later = with_more(clean_run(), lives=[Life("w2", 4712, NOW + 2, NOW + 3, 1)], struck=no_ledger)
-    assert the_one(later)[0] == "shutdown is not failure"
-    working = replace(clean_run(), lives=(Life("w1", PID, NOW - 5, NOW + 30, 1),), struck=tuple(no_ledger))
-    assert the_one(working)[0] == "shutdown is not failure"
+def test_a_worker_that_finds_no_ledger_at_its_start_may_end_if_it_says_so() -> None:
+    said = (
+        b'{"level":"critical","event":"ended","error":"the ledger redis://127.0.0.1:1/0 cannot be used: it is away"}\n'
+    )
+    gone = with_more(clean_run(), lives=[Life("w2", 4712, NOW, NOW + 3, 1, log="w1-1.log")])
+    assert found(gone, log=said) == []
+    assert the_one(gone, log=b'{"level":"critical","event":"ended","error":"no key"}\n')[0] == "shutdown is not failure"
+    working = replace(clean_run(), lives=(Life("w1", PID, NOW - 5, NOW + 30, 1, log="w1-1.log"),))
+    assert the_one(working, log=said)[0] == "shutdown is not failure"
 
 
 def test_a_worker_that_does_not_end_well_on_sigterm_is_found() -> None:

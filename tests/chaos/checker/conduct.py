@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from typing import TYPE_CHECKING, Final
 
@@ -21,13 +22,14 @@ SOUND: Final = "no bug shows"
 _SHOWN: Final = 300
 _KILLED: Final = -signal.SIGKILL
 _FAILED: Final = 1
+_NO_LEDGER: Final = re.compile(rb'"event":"ended","error":"the ledger [^"]* cannot be used')
 
 
 def check(evidence: Evidence, logs: Mapping[str, bytes]) -> Iterator[Violation]:
     """Judge each process by its end, and each log by what should never be in one."""
     workers = {passing.pid for passing in evidence.passings}
     for life in evidence.lives:
-        expected = _expected_end(evidence, life, has_worked=life.pid in workers)
+        expected = _expected_end(evidence, life, logs.get(life.log, b""), has_worked=life.pid in workers)
         if life.status not in expected:
             what = f"ended with {life.status} after {life.ended_at - life.began_at:.1f} s"
             yield Violation(CONDUCT, life.worker, f"process {life.pid} {what}, told {life.told or 'nothing'}")
@@ -43,21 +45,21 @@ def check(evidence: Evidence, logs: Mapping[str, bytes]) -> Iterator[Violation]:
         yield from _log(name, text)
 
 
-def _expected_end(evidence: Evidence, life: Life, *, has_worked: bool) -> set[int]:
+def _expected_end(evidence: Evidence, life: Life, log: bytes, *, has_worked: bool) -> set[int]:
     if life.told in ("kill", "probe"):
         return {_KILLED}
     if life.told == "term":
         # A process that has not begun yet may be ended by the signal itself; and where there is neither broker nor
         # ledger to leave its jobs to, its period of grace can end first.
-        hindered = _was_struck(evidence, ("broker", "ledger"), life.ended_at - evidence.terms.grace_s, life.ended_at)
+        hindered = _was_struck(evidence, life.ended_at - evidence.terms.grace_s, life.ended_at)
         return {0} | ({_FAILED} if hindered else set()) | (set() if has_worked else {-signal.SIGTERM})
     # One that finds no ledger when it starts says so and ends, to be started again.
-    without_ledger = not has_worked and _was_struck(evidence, ("ledger",), life.began_at, life.ended_at)
-    return {_FAILED} if without_ledger else set()
+    return {_FAILED} if not has_worked and _NO_LEDGER.search(log) else set()
 
 
-def _was_struck(evidence: Evidence, what: tuple[str, ...], since: float, until: float) -> bool:
-    return any(one.kind.startswith(what) and one.at <= until and one.until >= since for one in evidence.struck)
+def _was_struck(evidence: Evidence, since: float, until: float) -> bool:
+    servers = ("broker", "ledger")
+    return any(one.kind.startswith(servers) and one.at <= until and one.until >= since for one in evidence.struck)
 
 
 def _log(name: str, text: bytes) -> Iterator[Violation]:

@@ -134,7 +134,10 @@ class Passing:
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """One process of a worker; *status* as the system told it, *told* what had been done to it: term, kill, probe."""
+    """One process of a worker, whose log has the name *log*.
+
+    *status* as the system told it; *told* is what had been done to it: term, kill, probe, or nothing.
+    """
 
     worker: str
     pid: int
@@ -142,6 +145,7 @@ class Life:
     ended_at: float
     status: int
     told: str = ""
+    log: str = ""
 
 
 @dataclass(frozen=True, slots=True)
