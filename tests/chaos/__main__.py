@@ -1,6 +1,6 @@
 """``make chaos``: seeded runs under fire, a verdict on each, and a table of what struck.
 
-Exit status 0: every promise was kept; 1: one was not, with the seed and the evidence; 2: misused.
+Exit status 0: every promise was kept; 1: one was not, with the seed and the evidence; 2: misused; 130: interrupted.
 """
 
 from __future__ import annotations
@@ -96,4 +96,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)

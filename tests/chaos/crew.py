@@ -86,7 +86,7 @@ class Crew:
             hand.process = await asyncio.create_subprocess_exec(
                 *command,
                 env=hand.environment,
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=asyncio.subprocess.PIPE,  # its lifeline
                 stdout=log,
                 stderr=log,
                 # Apart from us: Ctrl-C in a terminal is ours to pass on.

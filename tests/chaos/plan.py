@@ -95,7 +95,7 @@ def _around(*arrows: str) -> tuple[str, ...]:
 _OFTEN: Final = (*_around("claim", "request", "record", "event", "acknowledge"), "within request")
 _SOMETIMES: Final = _around("next home", "note")
 # Such as the end of a dead worker's lease: the process that meets it has to have lived for a while.
-_RARELY: Final = _around("lapse", "conclude", "refuse", "release")
+_RARELY: Final = _around("lapse", "conclude", "refuse", "release", "sender event")
 POINTS: Final = (*_OFTEN, *_SOMETIMES, *_RARELY)
 # A point is drawn to be met so often at the most, or it would not be met at all.
 _PASSES: Final = dict.fromkeys(_OFTEN, 30) | dict.fromkeys(_SOMETIMES, 5) | dict.fromkeys(_RARELY, 1)

@@ -140,9 +140,9 @@ async def _redis(ledger: str) -> AsyncIterator[PrivateRedis | None]:
 async def _simulator(folder: Path) -> AsyncIterator[str]:
     with (folder / "simulator.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "otpost", "simulator", "--port", "0"),
+            *(sys.executable, "-m", "chaos.simulator"),
             env=clean_environment(),
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,  # its lifeline
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
             process_group=0,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from chaos.lifeline import end_with_parent
 from chaos.probes import Probe, wrappers_for
 from otpost.errors import OtpostError
 from otpost_worker.app import run_worker
@@ -53,6 +54,7 @@ async def _work(settings: Settings, wrappers: Wrappers) -> int:
 def main(arguments: Sequence[str]) -> int:
     """Run until SIGTERM, or until the probe's moment has come."""
     options = _parse(arguments)
+    end_with_parent()
     settings = load(os.environ, read_text, strict=True).settings
     configure_logging(log_format=settings.log_format, level=settings.log_level)
     trace = os.open(options.trace, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
