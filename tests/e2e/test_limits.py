@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import pytest
+
 from otpost_worker.simulator import Simulator, SimulatorOptions
 from service import STREAM, Amqp
 from worker_process import load_on, worker_environment, worker_process
@@ -63,3 +65,27 @@ async def test_a_refused_rate_is_halved_for_all_workers_and_grows_back(vhost: Vh
         stats = simulator.journal.stats()
         # Without the cut, every second request would be refused.
         assert 0 < stats["throughput_refusals"] < 100
+
+
+@pytest.mark.long
+async def test_at_a_very_low_rate_jobs_end_at_their_deadlines_in_line_and_on_the_ladder(
+    vhost: Vhost, tmp_path: Path
+) -> None:
+    async with Simulator(SimulatorOptions(pair=False)) as simulator, Amqp.connect(vhost.url) as amqp:
+        environment = worker_environment(vhost, tmp_path, simulator.url, rate=0.01, http_timeout_s=1)
+        async with worker_process(environment) as worker, load_on(vhost) as load:
+            results = await amqp.tap(STREAM)
+            await load.producer.send(load.job())
+            await load.all_ended()
+            # The next start is a minute and more away; nobody stands in line for more than 10 s.
+            lives_s = (3, 8, 13, 16)
+            jobs = [load.job(ttl_s=ttl_s) for ttl_s in lives_s for _ in range(4)]
+            await load.producer.send_many(jobs)
+            await load.all_ended()
+            late_s = {}
+            for job in jobs:
+                assert job.created_at is not None
+                expired = await results.wait_for(job_id=job.id, status="expired")
+                late_s[job.id] = expired.came_at - job.deadline
+            assert max(late_s.values()) < 2, late_s
+            await worker.stop()

@@ -330,6 +330,16 @@ async def test_a_stop_between_claim_and_request_releases_the_claim_and_hands_the
     assert world.heard == ["job-1/1/1/accepted"]
 
 
+async def test_a_stop_does_not_wait_for_a_ledger_to_release_a_claim(tmp_path: Path) -> None:
+    world = new_world(tmp_path)
+    world.after_claim = world.stopping.set
+    world.unavailable["release"] = 1_000
+    async with asyncio.timeout(PATIENCE_S):
+        await world.deliver(envelope())
+    assert world.provider.requests == []
+    assert world.broker.handed_back == [envelope()]
+
+
 async def test_a_worker_that_stops_takes_no_claim(tmp_path: Path) -> None:
     world = new_world(tmp_path)
     world.stopping.set()

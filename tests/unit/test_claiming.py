@@ -1,19 +1,22 @@
-"""Jobs of a sender at its limit stand in line: in order, one asking at a time, and none for ever."""
+"""Jobs of a sender at its limit stand in line: in order, a few asking at a time, and none for ever."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from known_states import claim_request
-from otpost_worker.claiming import Claims
+from otpost_worker.claiming import ASKING, MAX_IN_LINE_S, Claims
 from otpost_worker.decision import History
-from otpost_worker.ports import Claimed, Crowded, LedgerUnavailable, Ticket
+from otpost_worker.ports import Claimed, Crowded, LedgerUnavailable, MustEnd, Ticket
 from ports_in_memory import NOW
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from otpost_worker.ports import ClaimReply, ClaimRequest, Ledger
 
 PATIENCE_S: Final = 20.0
@@ -42,6 +45,17 @@ class Script:
 
     async def release(self, ticket: Ticket) -> None:
         self.released.append(ticket)
+
+
+class Packed(Script):
+    """A ledger whose sender is at its limit for an hour: nobody but who has to end gets further."""
+
+    def __init__(self) -> None:
+        super().__init__(Crowded(NOW + 3600))
+
+    async def claim(self, request: ClaimRequest) -> ClaimReply:
+        crowded = await super().claim(request)
+        return MustEnd(History(), None) if request.wish.late or request.wish.end else crowded
 
 
 class Moving:
@@ -84,15 +98,52 @@ async def test_a_crowd_is_waited_out_in_line() -> None:
     assert ledger.asked == ["job-1"] * 3
 
 
-async def test_those_in_line_ask_one_at_a_time_and_in_order() -> None:
+async def test_those_in_line_ask_a_few_at_a_time_and_in_order() -> None:
     ledger = Script(Crowded(NOW), granted(NOW + 0.5))
     line = claims(ledger)
     await reply(line, "first")
     ledger.most_at_once = 0
     async with asyncio.timeout(PATIENCE_S):
-        await asyncio.gather(*(reply(line, f"job-{number}") for number in range(5)))
-    assert ledger.asked[2:] == ["job-0", "job-1", "job-2", "job-3", "job-4"]
-    assert ledger.most_at_once == 1
+        await asyncio.gather(*(reply(line, f"job-{number}") for number in range(30)))
+    assert ledger.asked[2:] == [f"job-{number}" for number in range(30)]
+    assert ledger.most_at_once == ASKING
+
+
+@pytest.fixture
+async def full_line() -> AsyncIterator[Claims]:
+    """A line for an hour, with more in it than ask at a time."""
+    line = claims(Packed())
+    waiting = [asyncio.ensure_future(reply(line, f"job-{number}")) for number in range(ASKING + 5)]
+    await asyncio.sleep(0)
+    yield line
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+@pytest.mark.parametrize("over", [{"late": True}, {"end": True}])
+async def test_who_is_not_to_be_sent_any_more_does_not_stand_in_line(
+    full_line: Claims, over: dict[str, bool]
+) -> None:
+    request = claim_request()
+    asked = await full_line.ask(lambda: replace(request, wish=replace(request.wish, **over)))
+    assert asked is not None
+    assert asked.reply == MustEnd(History(), None)
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_who_stands_in_line_leaves_it_at_the_deadline_and_ends(full_line: Claims, first: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    line = claims(Packed()) if first else full_line
+    waited = asyncio.get_running_loop().time() + 0.05
+
+    def request() -> ClaimRequest:
+        made, late = claim_request(), asyncio.get_running_loop().time() >= waited
+        return replace(made, wish=replace(made.wish, late=late), deadline=NOW + 0.06)
+
+    async with asyncio.timeout(MAX_IN_LINE_S / 2):
+        asked = await line.ask(request)
+    assert asked is not None
+    assert asked.reply == MustEnd(History(), None)
 
 
 async def test_a_start_that_is_near_ends_the_line() -> None:

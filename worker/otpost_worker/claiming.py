@@ -2,13 +2,13 @@
 
 All jobs of a sender's queue wait for the same limit, so whoever waits for it in hand stands in nobody's way; sent to
 the ladder instead, they would only come back behind those that are still in the queue. The line keeps their order,
-and has one of them ask at a time instead of all at once.
+and has the first few of them ask at a time instead of all at once. Nobody stands there beyond its deadline, and who
+is not to be sent any more need not stand there at all.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 LEDGER_PAUSE_S: Final = 1.0
 # At a very low rate a job might stand in line for its whole life, unseen: now and then it goes round by the ladder.
 MAX_IN_LINE_S: Final = 10.0
+# So many ask at a time: one alone would be held up by a ledger that is slower than the sender's rate.
+ASKING: Final = 8
 # A start this near says that the sender is no longer at its limit.
 _NEAR_S: Final = 0.1
 
@@ -42,7 +44,7 @@ class Claims:
         self._ledger = ledger
         self._clock = clock
         self._stopping = stopping
-        self._line = asyncio.Lock()
+        self._line = asyncio.Semaphore(ASKING)
         self._crowded_until = 0.0
         self._crowded = False
 
@@ -51,7 +53,7 @@ class Claims:
 
         None where the worker stops before there is a reply; ``Crowded`` where the line is too long.
         """
-        if not self._crowded:
+        if not self._crowded or _is_over(request()):
             asked = await self._claim(request)
             if asked is None or not isinstance(asked.reply, Crowded):
                 return asked
@@ -59,29 +61,34 @@ class Claims:
         return await self._ask_in_line(request)
 
     async def _ask_in_line(self, request: Callable[[], ClaimRequest]) -> Asked | None:
-        give_up_at = self._clock() + MAX_IN_LINE_S
+        leave_at = min(self._clock() + MAX_IN_LINE_S, request().deadline)
         try:
-            async with asyncio.timeout(MAX_IN_LINE_S):
+            async with asyncio.timeout(leave_at - self._clock()):
                 await self._line.acquire()
         except TimeoutError:
-            return Asked(Crowded(max(self._crowded_until, self._clock())), request(), self._clock())
+            return await self._leave(request)
         try:
             while True:
-                await self.wait_until(min(self._crowded_until, self._clock() + MAX_IN_LINE_S))
+                await self.wait_until(min(self._crowded_until, leave_at))
                 # Whoever is cancelled while the ledger answers would leave a claim that nobody holds.
                 asked = await self._claim(request)
-                if asked is None or not isinstance(asked.reply, Crowded) or self._clock() >= give_up_at:
+                if asked is None or not isinstance(asked.reply, Crowded) or self._clock() >= leave_at:
                     self._note_room(asked)
                     return asked
                 self._note_crowd(asked.reply)
         finally:
             self._line.release()
 
+    async def _leave(self, request: Callable[[], ClaimRequest]) -> Asked | None:
+        made, now = request(), self._clock()
+        return await self._claim(request) if _is_over(made) else Asked(Crowded(max(self._crowded_until, now)), made, now)
+
     def _note_crowd(self, crowded: Crowded) -> None:
         self._crowded, self._crowded_until = True, crowded.until
 
     def _note_room(self, asked: Asked | None) -> None:
-        if asked is not None and isinstance(asked.reply, Claimed) and asked.reply.start_at - asked.at < _NEAR_S:
+        # As it is now, and not as it was asked for: a slow answer is no sign of a crowd.
+        if asked is not None and isinstance(asked.reply, Claimed) and asked.reply.start_at - self._clock() < _NEAR_S:
             self._crowded = False
 
     async def _claim(self, request: Callable[[], ClaimRequest]) -> Asked | None:
@@ -101,9 +108,17 @@ class Claims:
 
     async def _take_back(self, request: ClaimRequest) -> None:
         """Release what may have been claimed by a request whose answer was lost."""
-        ticket = Ticket(request.job_id, request.wish.run, request.wish.attempt, request.token)
-        with suppress(LedgerUnavailable):  # then the claim lapses, if there is one
-            await self._ledger.release(ticket)
+        await self.release(Ticket(request.job_id, request.wish.run, request.wish.attempt, request.token))
+
+    async def release(self, ticket: Ticket) -> None:
+        """Take back a claim whose request never left; where nobody hears of it before the worker stops, it lapses."""
+        while True:
+            try:
+                return await self._ledger.release(ticket)
+            except LedgerUnavailable:
+                if self._stopping.is_set():
+                    return
+                await self.wait_until(self._clock() + LEDGER_PAUSE_S)
 
     async def wait_until(self, moment: float) -> None:
         """Wait until *moment* (Unix seconds), or until the worker stops."""
@@ -115,3 +130,8 @@ class Claims:
                 await self._stopping.wait()
         except TimeoutError:
             return
+
+
+def _is_over(request: ClaimRequest) -> bool:
+    """Tell whether the job wants no start any more, but only to end."""
+    return request.wish.late or request.wish.end

@@ -169,7 +169,9 @@ class Deliverer:
                 await self._broker.delay(parcel.envelope, until - self._clock())
                 return True
             case Crowded(until):
-                await self._broker.delay(parcel.envelope, max(until - self._clock(), _ROUND_S))
+                # At a very low rate its deadline may be sooner.
+                until = min(max(until, self._clock() + _ROUND_S), parcel.deadline)
+                await self._broker.delay(parcel.envelope, until - self._clock())
                 return True
             case NoRoom():
                 return False
@@ -222,7 +224,7 @@ class Deliverer:
             await self._sender.provider.renew()
         now = self._clock()
         if not self._may_start(parcel, claimed, asked, now):
-            await self._records.insist(lambda: self._ledger.release(claimed.ticket))
+            await self._claims.release(claimed.ticket)
             return False
         self._reporter.request_begun(parcel, claimed.ticket, now)
         outcome = await self._sender.provider.send(self._message(parcel, claimed.ticket))
