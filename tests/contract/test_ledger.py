@@ -12,7 +12,9 @@ from ledger_entries import ACCEPTED, EXPIRED, FAILED, LEASE_END, REFUSED, UNKNOW
 from otpost_worker.attempts import Acknowledge, State, Wait
 from otpost_worker.envelope import Reply
 from otpost_worker.outcome import Kind
+from otpost_worker.pacing import Lane
 from otpost_worker.ports import Claimed, Entry, Lapsed, MustEnd, Noted, Recorded, Ticket
+from otpost_worker.standing import Heard, Signal
 from ports_in_memory import NOW, Clock, envelope, job_body
 
 if TYPE_CHECKING:
@@ -294,6 +296,27 @@ async def test_only_an_open_claim_of_ones_own_is_released(ledger: OpenLedger) ->
     await ledger.record(ticket, REFUSED)
     await ledger.release(ticket)
     assert step_of(await ledger.claim(claim_request())) == REFUSED.step
+
+
+# Holds and the clock
+
+
+async def test_a_hold_is_probed_and_ended_though_the_clock_was_set_back_meanwhile(
+    ledger: OpenLedger, clock: Clock
+) -> None:
+    lane = Lane("default", "default", "+12015553931", "verification_code", "en_US", 80.0, DEADLINE, DEADLINE)
+
+    async def attempt(job_id: str, signal: Signal) -> bool:
+        reply = await ledger.claim(replace(claim_request(job_id=job_id), lane=lane))
+        assert isinstance(reply, Claimed), reply
+        heard = Heard(lane, signal, clock.now)
+        await ledger.record(reply.ticket, Entry(State.REFUSED, Kind.SENDER_HALTED, retry_step(1, NOW), heard=heard))
+        return reply.probe
+
+    assert not await attempt("job-1", Signal.SENDER_REFUSED)
+    clock.now -= 100
+    assert await attempt("job-2", Signal.ANSWERED)
+    assert not await attempt("job-3", Signal.ACCEPTED)
 
 
 # Answers that were lost on the way

@@ -71,6 +71,9 @@ class Course:
         for ledger in self.ledgers.values():
             await ledger.forget()
 
+    async def set_clock_back(self) -> None:
+        self.clock.now -= self.some((0.05, 3.0, 3700.0))
+
     async def claim(self) -> None:
         await self._claim(self._request())
 
@@ -210,6 +213,7 @@ MOVES_THERE_ARE: Final = (
     Course.refuse,
     Course.note_buried,
     Course.probe_soon,
+    Course.set_clock_back,
 )
 
 

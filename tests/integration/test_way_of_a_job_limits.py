@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from otpost_worker.outcome import Error, Kind, Refused
-from ports_in_memory import NOW, World, envelope, job_body
+from ports_in_memory import ACCEPTED, NOW, TOKEN_REFUSED, World, envelope, job_body
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,3 +45,16 @@ async def test_a_start_that_was_booked_before_the_rate_was_cut_does_not_cut_it_a
         await second
     assert world.provider.callbacks == ["job-1", "job-2"]
     assert [(news.change, news.rate) for news in world.news] == [("slowed", 1.0)]
+
+
+async def test_a_sender_resumes_though_the_clock_was_set_back_while_it_was_halted(tmp_path: Path) -> None:
+    world = World(tmp_path / "ledger.db", answers=[TOKEN_REFUSED, ACCEPTED])
+    async with world.ledger() as ledger, asyncio.timeout(PATIENCE_S):
+        way = world.deliverer(ledger)
+        await way.deliver(envelope())
+        world.clock.now -= 3600
+        # The first is the probe; the second is nothing special any more.
+        for job_id, to in (("job-2", "+12025550188"), ("job-3", "+12025550199")):
+            await way.deliver(envelope(job_body(id=job_id, to=to, created_at="2026-11-23T19:00:00Z")))
+    assert world.provider.callbacks == ["job-1", "job-2", "job-3"]
+    assert [news.change for news in world.news] == ["halted", "resumed"]

@@ -107,10 +107,25 @@ def test_a_start_beyond_the_horizon_is_not_booked_and_is_to_be_asked_for_again_h
     assert last.start_at == pytest.approx(NOW + 0.7925)
 
 
-def test_a_sender_whose_clock_was_set_back_is_not_stopped() -> None:
-    found = pace(LANE, Track(sender_paid_until=NOW + 3600), now=NOW)
-    assert isinstance(found, Full)
-    assert found.until < NOW + 1
+def test_a_sender_whose_clock_was_set_back_goes_on_at_its_rate() -> None:
+    track, starts = Track(sender_paid_until=NOW + 3600), []
+    for _ in range(3):
+        found = go(LANE, track)
+        starts.append(round(found.start_at - NOW, 4))
+        track = Track(sender_paid_until=found.sender_paid_until)
+    # Without a burst: what went out just before is not known.
+    assert starts == [0.0125, 0.025, 0.0375]
+
+
+def test_what_another_worker_has_booked_at_a_lower_rate_is_waited_for() -> None:
+    # One a second, as far ahead as anybody books.
+    assert isinstance(pace(LANE, Track(sender_paid_until=NOW + 1.8), now=NOW), Full)
+
+
+def test_a_cut_from_before_the_clock_was_set_back_is_over_and_the_next_one_counts() -> None:
+    ahead = Cut(40.0, NOW + 3600)
+    assert current_rate(80.0, ahead, NOW) == 80
+    assert cut_rate(80.0, ahead, now=NOW, begun_at=NOW - 1) == Cut(40.0, NOW)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +209,15 @@ def test_a_hold_lets_nothing_through_before_its_probe() -> None:
     held = Track(sender_hold=begin_hold(NOW))
     assert pace(LANE, held, now=NOW) == Held(NOW + 30)
     assert pace(LANE, held, now=NOW + 4.99) == Held(NOW + 34.99)
+
+
+@pytest.mark.parametrize("kind", ["sender_hold", "template_hold"])
+def test_a_hold_from_before_the_clock_was_set_back_is_probed_at_once(kind: str) -> None:
+    set_back = {kind: Hold(NOW + 3600, NOW + 3605)}
+    found = go(LANE, Track(**set_back))
+    assert getattr(found, kind) == Hold(NOW + 3600, NOW + 10, 1)
+    # The longest pause is no sign of that.
+    assert isinstance(pace(LANE, Track(sender_hold=Hold(NOW, NOW + 300, 6)), now=NOW), Held)
 
 
 def test_a_held_job_comes_back_at_its_deadline_at_the_latest() -> None:

@@ -73,6 +73,13 @@ def test_what_was_under_way_when_the_halt_began_does_not_end_it(signal: Signal) 
     assert standing.sender_hold == HOLD
 
 
+def test_a_hold_from_before_the_clock_was_set_back_is_ended_by_any_answer() -> None:
+    ahead = Hold(NOW + 3600, NOW + 10, 1)
+    held = Standing(sender_hold=ahead, template_hold=ahead)
+    assert hear(heard(Signal.ACCEPTED), held, now=NOW)[0] == Standing()
+    assert hear(heard(Signal.ANSWERED), held, now=NOW)[0] == Standing(template_hold=ahead)
+
+
 @pytest.mark.parametrize("signal", [Signal.NOTHING, Signal.UNANSWERED, Signal.SENDER_REFUSED])
 def test_these_do_not_end_a_halt(signal: Signal) -> None:
     assert hear(heard(signal), HALTED, now=NOW)[0].sender_hold == HOLD

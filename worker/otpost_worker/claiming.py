@@ -81,7 +81,9 @@ class Claims:
 
     async def _leave(self, request: Callable[[], ClaimRequest]) -> Asked | None:
         made, now = request(), self._clock()
-        return await self._claim(request) if _is_over(made) else Asked(Crowded(max(self._crowded_until, now)), made, now)
+        if _is_over(made):
+            return await self._claim(request)
+        return Asked(Crowded(max(self._crowded_until, now)), made, now)
 
     def _note_crowd(self, crowded: Crowded) -> None:
         self._crowded, self._crowded_until = True, crowded.until
@@ -114,11 +116,13 @@ class Claims:
         """Take back a claim whose request never left; where nobody hears of it before the worker stops, it lapses."""
         while True:
             try:
-                return await self._ledger.release(ticket)
+                await self._ledger.release(ticket)
             except LedgerUnavailable:
                 if self._stopping.is_set():
                     return
                 await self.wait_until(self._clock() + LEDGER_PAUSE_S)
+            else:
+                return
 
     async def wait_until(self, moment: float) -> None:
         """Wait until *moment* (Unix seconds), or until the worker stops."""

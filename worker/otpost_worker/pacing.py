@@ -23,6 +23,8 @@ PAIR_MARGIN_S: Final = 0.5
 BURST_S: Final = 0.1
 # A wait of at most this long happens in the worker, with the claim in hand; a longer one does not.
 HORIZON_S: Final = 0.8
+# Nobody books a start further ahead than the horizon; but another worker may have been told another rate.
+BOOKED_AHEAD_S: Final = 5.0
 # A turn that was booked is the job's for so long; whoever comes later books anew, or late ones would pile up.
 TURN_TOLERANCE_S: Final = 5.0
 # After the provider's "too many" the rate is halved, and a tenth of the full rate comes back every few seconds.
@@ -157,9 +159,10 @@ def book(paid_until: float, now: float, *, interval_s: float, burst: float) -> t
 
 def current_rate(full: float, cut: Cut | None, now: float) -> float:
     """Tell the rate at *now*, in messages a second: it grows back step by step after a cut."""
-    if cut is None:
+    # A cut that is still to come is from before the clock was set back: there is no telling how long ago that was.
+    if cut is None or now < cut.at:
         return full
-    steps = math.floor(max(0.0, now - cut.at) / GROW_EVERY_S)
+    steps = math.floor((now - cut.at) / GROW_EVERY_S)
     return min(full, cut.rate + steps * GROW_STEP * full)
 
 
@@ -168,7 +171,7 @@ def cut_rate(full: float, cut: Cut | None, *, now: float, begun_at: float) -> Cu
 
     None where that request began before the last cut: it was sent at the old rate, and says nothing about the new.
     """
-    if cut is not None and begun_at <= cut.at:
+    if cut is not None and begun_at <= cut.at <= now:
         return None
     return Cut(max(current_rate(full, cut, now) / 2, min(full, MIN_RATE)), now)
 
@@ -183,6 +186,19 @@ def begin_hold(now: float) -> Hold:
     return Hold(now, now + probe_pause_s(0))
 
 
+def is_held(hold: Hold, now: float) -> bool:
+    """Tell whether the next probe is still to come; one that is further away than any was booked by another clock."""
+    return now < hold.probe_at <= now + probe_pause_s(hold.probes)
+
+
+def began_before(hold: Hold, begun_at: float, now: float) -> bool:
+    """Tell whether a request that began at *begun_at* can say nothing about *hold*, which began after it.
+
+    A hold that is still to begin is from before the clock was set back, and older than whatever is answered now.
+    """
+    return begun_at < hold.since <= now
+
+
 def is_being_probed(hold: Hold, now: float) -> bool:
     """Tell whether a probe began so recently that its answer may still come."""
     return hold.probes > 0 and now < hold.probe_at - probe_pause_s(hold.probes) + PROBE_S
@@ -191,7 +207,7 @@ def is_being_probed(hold: Hold, now: float) -> bool:
 def pace(lane: Lane, track: Track, *, now: float) -> Pace:
     """Find the start of a request, or what keeps it from having one."""
     holds = [hold for hold in (track.sender_hold, track.template_hold) if hold is not None]
-    if any(now < hold.probe_at for hold in holds):
+    if any(is_held(hold, now) for hold in holds):
         wait_s = PROBE_S if any(is_being_probed(hold, now) for hold in holds) else HELD_S
         return Held(min(now + wait_s, lane.deadline))
     if now < track.quota_until:
@@ -203,8 +219,10 @@ def pace(lane: Lane, track: Track, *, now: float) -> Pace:
         return TakeTurn(pair_start, pair_paid_until)
     rate = current_rate(lane.rate, track.cut, now)
     interval_s, burst = 1 / rate, max(1.0, rate * BURST_S)
-    # Nothing is ever booked further ahead; what seems to be was booked before the clock was set back.
-    booked = min(track.sender_paid_until, now + HORIZON_S + burst * interval_s)
+    booked = track.sender_paid_until
+    if booked > now + HORIZON_S + burst * interval_s + BOOKED_AHEAD_S:
+        # Booked before the clock was set back: that is paid for by now, as far as anybody can tell.
+        booked = now + burst * interval_s
     start, sender_paid_until = book(booked, now, interval_s=interval_s, burst=burst)
     if start - now > HORIZON_S:
         return Full(start - HORIZON_S / 2)

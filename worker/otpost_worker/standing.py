@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, assert_never
 
 from otpost_worker.outcome import Accepted, Error, Kind, Outcome, Refused, Unknown
-from otpost_worker.pacing import Cut, Hold, begin_hold, current_rate, cut_rate
+from otpost_worker.pacing import Cut, Hold, began_before, begin_hold, current_rate, cut_rate
 
 if TYPE_CHECKING:
     from otpost_worker.pacing import Lane
@@ -181,7 +181,7 @@ def _halted(heard: Heard, standing: Standing, now: float) -> tuple[Standing, tup
 def _resumed(heard: Heard, standing: Standing, now: float) -> tuple[Standing, tuple[News, ...]]:
     hold = standing.sender_hold
     # What was under way when the hold began says nothing about it.
-    if hold is None or heard.begun_at < hold.since:
+    if hold is None or began_before(hold, heard.begun_at, now):
         return standing, ()
     return replace(standing, sender_hold=None), (News(Change.RESUMED, heard.lane.sender, now),)
 
@@ -200,7 +200,7 @@ def _template_released(
     heard: Heard, standing: Standing, news: tuple[News, ...], now: float
 ) -> tuple[Standing, tuple[News, ...]]:
     hold, lane = standing.template_hold, heard.lane
-    if hold is None or heard.begun_at < hold.since:
+    if hold is None or began_before(hold, heard.begun_at, now):
         return standing, news
     released = News(Change.RESUMED, lane.sender, now, lane.template, lane.language)
     return replace(standing, template_hold=None), (*news, released)

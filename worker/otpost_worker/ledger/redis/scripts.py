@@ -12,6 +12,7 @@ from otpost_worker import pacing, standing
 # What nobody has used for so long is a stranger: a sender's pace, and the state of a quota.
 SENDER_KEPT_S: Final = 30 * 24 * 3600.0
 CONSTANTS: Final[dict[str, float]] = {
+    "BOOKED_AHEAD_S": pacing.BOOKED_AHEAD_S,
     "BURST_S": pacing.BURST_S,
     "GROW_EVERY_S": pacing.GROW_EVERY_S,
     "GROW_STEP": pacing.GROW_STEP,

@@ -8,10 +8,11 @@ local function book(paid_until, now, interval_s, burst)
 end
 
 local function current_rate(full, cut, now)
-    if cut == nil then
+    -- A cut that is still to come is from before the clock was set back.
+    if cut == nil or now < cut.at then
         return full
     end
-    local steps = math.floor(math.max(0, now - cut.at) / GROW_EVERY_S)
+    local steps = math.floor((now - cut.at) / GROW_EVERY_S)
     return math.min(full, cut.rate + steps * GROW_STEP * full)
 end
 
@@ -33,6 +34,11 @@ local function probed(hold, now)
     end
 end
 
+-- A probe that is further away than any was booked by another clock.
+local function is_held(hold, now)
+    return now < hold.probe_at and hold.probe_at <= now + probe_pause_s(hold.probes)
+end
+
 local function is_being_probed(hold, now)
     return hold.probes > 0 and now < hold.probe_at - probe_pause_s(hold.probes) + PROBE_S
 end
@@ -42,7 +48,7 @@ end
 local function pace(lane, track, now)
     local held, wait_s = false, HELD_S
     for _, hold in pairs({ sender = track.sender_hold, template = track.template_hold }) do
-        held = held or now < hold.probe_at
+        held = held or is_held(hold, now)
         if is_being_probed(hold, now) then
             wait_s = PROBE_S
         end
@@ -62,8 +68,11 @@ local function pace(lane, track, now)
     end
     local rate = current_rate(lane.rate, track.cut, now)
     local interval_s, burst = 1 / rate, math.max(1, rate * BURST_S)
-    -- Nothing is ever booked further ahead; what seems to be was booked before the clock was set back.
-    local booked = math.min(track.sender_paid_until, now + HORIZON_S + burst * interval_s)
+    local booked = track.sender_paid_until
+    if booked > now + HORIZON_S + burst * interval_s + BOOKED_AHEAD_S then
+        -- Booked before the clock was set back: that is paid for by now, as far as anybody can tell.
+        booked = now + burst * interval_s
+    end
     local start, sender_paid_until = book(booked, now, interval_s, burst)
     if start - now > HORIZON_S then
         return "full", start - HORIZON_S / 2

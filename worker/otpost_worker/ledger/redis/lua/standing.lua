@@ -19,10 +19,15 @@ local function halt(heard, standing, now, news)
     end
 end
 
-local function resume(heard, standing, news)
+-- What was under way when the hold began says nothing about it. A hold that is still to begin is from before the clock
+-- was set back, and older than whatever is answered now.
+local function began_before(hold, begun_at, now)
+    return begun_at < hold.since and hold.since <= now
+end
+
+local function resume(heard, standing, now, news)
     local hold = standing.sender_hold
-    -- What was under way when the hold began says nothing about it.
-    if hold ~= nil and heard.begun_at >= hold.since then
+    if hold ~= nil and not began_before(hold, heard.begun_at, now) then
         standing.sender_hold = nil
         add(news, "resumed")
     end
@@ -35,9 +40,9 @@ local function hold_template(heard, standing, now, news)
     end
 end
 
-local function release_template(heard, standing, news)
+local function release_template(heard, standing, now, news)
     local hold = standing.template_hold
-    if hold ~= nil and heard.begun_at >= hold.since then
+    if hold ~= nil and not began_before(hold, heard.begun_at, now) then
         standing.template_hold = nil
         add(news, "resumed", { template = "1" })
     end
@@ -46,7 +51,7 @@ end
 local function slow_down(heard, standing, now, news)
     local cut = standing.cut
     -- A request from before the last cut was sent at the old rate, and says nothing about the new one.
-    if cut ~= nil and heard.begun_at <= cut.at then
+    if cut ~= nil and heard.begun_at <= cut.at and cut.at <= now then
         return
     end
     local halved = math.max(current_rate(heard.rate, cut, now) / 2, math.min(heard.rate, MIN_RATE))
@@ -86,7 +91,7 @@ local function hear(heard, standing, now)
         halt(heard, standing, now, news)
         return news
     end
-    resume(heard, standing, news)
+    resume(heard, standing, now, news)
     if signal == "quota" then
         pause(heard, standing, now, news)
     elseif signal == "throttled" then
@@ -95,7 +100,7 @@ local function hear(heard, standing, now)
         hold_template(heard, standing, now, news)
     elseif signal == "accepted" then
         standing.quota_pauses = 0
-        release_template(heard, standing, news)
+        release_template(heard, standing, now, news)
     end
     return news
 end
