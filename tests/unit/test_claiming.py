@@ -122,9 +122,7 @@ async def full_line() -> AsyncIterator[Claims]:
 
 
 @pytest.mark.parametrize("over", [{"late": True}, {"end": True}])
-async def test_who_is_not_to_be_sent_any_more_does_not_stand_in_line(
-    full_line: Claims, over: dict[str, bool]
-) -> None:
+async def test_who_is_not_to_be_sent_any_more_does_not_stand_in_line(full_line: Claims, over: dict[str, bool]) -> None:
     request = claim_request()
     asked = await full_line.ask(lambda: replace(request, wish=replace(request.wish, **over)))
     assert asked is not None
