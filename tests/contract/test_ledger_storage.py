@@ -12,7 +12,9 @@ from known_states import DEADLINE, LEASE_S, claim_request, claimed, end_run, end
 from ledger_entries import ACCEPTED, EXPIRED, FAILED, LEASE_END, REFUSED, step_of, wish
 from otpost_worker.attempts import Acknowledge, State, Wait
 from otpost_worker.envelope import Step
+from otpost_worker.pacing import Lane
 from otpost_worker.ports import Claimed, Entry, LedgerUnavailable, Recorded
+from otpost_worker.standing import Heard, Signal
 from ports_in_memory import CODE, NOW, Clock, job_body
 
 if TYPE_CHECKING:
@@ -59,6 +61,17 @@ async def test_no_code_is_left_behind_when_nothing_can_need_it_any_more(
                 clock.reach(DEADLINE + 24 * 3600 + 1)
                 assert await ledger.forget() == 1
     assert CODE.encode() not in implementation.remains()
+
+
+async def test_no_number_is_left_in_what_is_kept_of_the_limits(lasting: Implementation, clock: Clock) -> None:
+    number = "+12015553931"
+    lane = Lane("default", "app", number, "login", "en_US", 1000.0, DEADLINE - 5, DEADLINE)
+    async with lasting.open(clock) as ledger:
+        for count in range(46):  # the last one gets a turn
+            reply = await ledger.claim(replace(claim_request(job_id=f"job-{count}"), lane=lane))
+            if isinstance(reply, Claimed):
+                await ledger.record(reply.ticket, replace(ACCEPTED, heard=Heard(lane, Signal.ACCEPTED, NOW)))
+    assert number.removeprefix("+").encode() not in lasting.remains()
 
 
 async def test_a_job_that_is_under_way_is_kept_whole(implementation: Implementation, clock: Clock) -> None:
