@@ -7,6 +7,9 @@ what is there already. In the folder are then
 - `rabbitmq.conf` and `definitions.json`, which RabbitMQ reads at each start: users, permissions, passwords' hashes;
 - `worker.url`, `producer.url`, `operator.url`: what `OTPOST_BROKER_URL_FILE` names, readable by its owner only;
 - `simulator.token`: an access token for the simulator, which takes any.
+
+With a second folder, `python broker_users.py /run/otpost /var/lib/otpost`, it makes `private.key` there, the workers' for
+sealed codes and dead letters: apart from the passwords, which may be made anew, as it may not be.
 """
 
 from __future__ import annotations
@@ -103,21 +106,30 @@ def make(folder: Path, host: str) -> bool:
     return True
 
 
+def make_key(folder: Path) -> None:
+    """Write a worker's private key, unless there is one: any 32 random bytes are one."""
+    key = folder / "private.key"
+    if not key.exists():
+        write(key, f"otpost-private:{base64.b64encode(secrets.token_bytes(32)).decode()}\n", 0o400)
+
+
 def main(arguments: list[str]) -> int:
-    """Make the files in the folder that is named."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: broker_users.py FOLDER\n")
+    """Make the files in the folders that are named."""
+    if len(arguments) not in (1, 2):
+        sys.stderr.write("usage: broker_users.py FOLDER [FOLDER OF THE KEY]\n")
         return 2
     folder = Path(arguments[0])
     try:
         made = make(folder, "rabbitmq")
+        for folder in map(Path, arguments[1:]):
+            make_key(folder)
     except OSError as error:
         sys.stderr.write(
             f"broker_users.py: {folder} cannot be written: {error.strerror}; mount a volume there that belongs to "
             f"user {os.getuid()}\n"
         )
         return 1
-    sys.stdout.write(f"users of RabbitMQ: {'made' if made else 'there already'}, in {folder}\n")
+    sys.stdout.write(f"users of RabbitMQ: {'made' if made else 'there already'}, in {arguments[0]}\n")
     return 0
 
 

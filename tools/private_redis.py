@@ -235,7 +235,7 @@ class PrivateRedis:
 
 
 def _find_server() -> str:
-    server = shutil.which("redis-server") or shutil.which("valkey-server")
+    server = shutil.which("redis-server")
     if server is None:
         message = "no redis-server found on this machine; run `make redis`, which installs it or says how"
         raise RedisNotFoundError(message)

@@ -94,6 +94,16 @@ async def test_the_history_of_a_run_knows_nothing_of_the_run_before_it(ledger: O
     assert dict(reply.history.failures) == {}
 
 
+async def test_a_copy_of_an_earlier_run_is_stale_while_the_latest_is_under_way_and_gets_its_end_afterwards(
+    ledger: OpenLedger,
+) -> None:
+    await end_run(ledger, "failed")
+    ticket = await claimed(ledger, 2)
+    assert await ledger.claim(claim_request(1, 5)) == Acknowledge()
+    await ledger.record(ticket, ACCEPTED)
+    assert step_of(await ledger.claim(claim_request(1, 5))) == ACCEPTED.step
+
+
 # Records
 
 
@@ -248,6 +258,12 @@ async def test_a_body_that_is_no_job_ends_its_run_and_gets_the_same_end_again(le
     assert step_of(await ledger.refuse(invalid, end_step(1, "failed"))) == end_step(1, "failed")
     assert step_of(await ledger.refuse(invalid, end_step(1, "failed"))) == end_step(1, "failed")
     assert step_of(await ledger.claim(claim_request())) == end_step(1, "failed")
+
+
+async def test_an_end_without_a_request_is_not_that_of_another_body_under_the_same_id(ledger: OpenLedger) -> None:
+    await ledger.conclude(wish(late=True), EXPIRED)
+    assert await ledger.refuse(wish(end=True), end_step(1, "failed")) is None
+    assert step_of(await ledger.refuse(wish(end=True), EXPIRED)) == EXPIRED
 
 
 async def test_a_replayed_body_that_is_no_job_does_not_end_a_job_that_reached_its_recipient(ledger: OpenLedger) -> None:

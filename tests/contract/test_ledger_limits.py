@@ -229,6 +229,24 @@ async def test_a_quota_that_stays_used_up_pauses_twice_as_long_each_time_up_to_a
     assert await pause_s() == 60.0
 
 
+async def test_one_more_answer_to_what_was_under_way_makes_a_pause_longer_and_never_shorter(
+    ledger: OpenLedger, clock: Clock
+) -> None:
+    async def until() -> float | None:
+        return (await ledger.report({"default": 80.0}, {"default": "app"}))["default"].quota_until
+
+    await hear(ledger, Signal.QUOTA, clock, pause_s=90.0)
+    clock.reach(NOW + 1)
+    await hear(ledger, Signal.QUOTA, clock, pause_s=60.0)
+    assert await until() == NOW + 90
+    clock.reach(NOW + 2)
+    await hear(ledger, Signal.QUOTA, clock)
+    assert await until() == NOW + 90
+    clock.reach(NOW + 3)
+    await hear(ledger, Signal.QUOTA, clock, pause_s=120.0)
+    assert await until() == NOW + 123
+
+
 # Holds
 
 
@@ -320,6 +338,14 @@ async def test_a_new_token_lets_the_next_job_be_a_probe_at_once(ledger: OpenLedg
     await ledger.probe_soon([])
 
 
+async def test_a_probe_that_is_due_is_not_put_off_by_a_new_token(ledger: OpenLedger, clock: Clock) -> None:
+    await hear(ledger, Signal.SENDER_REFUSED, clock)
+    clock.reach(NOW + 60)
+    await ledger.probe_soon(["default"])
+    (held,) = (await ledger.report({"default": 80.0}, {"default": "app"}))["default"].holds
+    assert held.hold.probe_at == NOW + 5
+
+
 async def test_a_template_that_nobody_has_asked_for_in_an_hour_is_no_longer_held(
     ledger: OpenLedger, clock: Clock
 ) -> None:
@@ -329,6 +355,6 @@ async def test_a_template_that_nobody_has_asked_for_in_an_hour_is_no_longer_held
     await ledger.forget()
     reports = await ledger.report({"default": 80.0, "another": 80.0}, {"default": "app", "another": "app"})
     assert [len(reports[sender].holds) for sender in ("default", "another")] == [0, 1]
-    reply = await ledger.claim(on_lane(latest_start=clock.now + 100, deadline=clock.now + 105))
-    assert isinstance(reply, Claimed)
-    assert not reply.probe
+    later: dict[str, Any] = {"latest_start": clock.now + 100, "deadline": clock.now + 105}
+    replies = await all_of(ledger, [on_lane(**later), on_lane("job-2", sender="another", **later)])
+    assert [isinstance(reply, Claimed) and reply.probe for reply in replies] == [False, True]

@@ -34,6 +34,16 @@ async def test_an_end_has_its_dead_letter_until_that_is_noted(ledger: OpenLedger
     assert step_of(noted) == Step(FAILED.step.event)
 
 
+async def test_a_dead_letter_that_is_noted_before_its_end_is_recorded_is_not_noted(ledger: OpenLedger) -> None:
+    ticket = await claimed(ledger)
+    await ledger.note_buried("job-1", 1)
+    await ledger.note_buried("job-2", 1)
+    await ledger.record(ticket, FAILED)
+    repeated = await ledger.claim(claim_request())
+    assert isinstance(repeated, Recorded)
+    assert (repeated.step, repeated.envelope.body) == (FAILED.step, job_body())
+
+
 async def test_a_note_counts_for_its_own_run_only(ledger: OpenLedger) -> None:
     await end_run(ledger, "failed")
     await ledger.note_buried("job-1", 1)

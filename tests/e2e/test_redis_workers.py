@@ -48,6 +48,7 @@ def told(worker: WorkerProcess) -> list[str]:
     return [entry["event"] for entry in worker.log if entry["level"] in ("warning", "error", "critical", "over")]
 
 
+@pytest.mark.long
 async def test_a_redis_that_dies_with_hundreds_of_jobs_in_hand_loses_none_and_sends_none_twice(
     vhost: Vhost, tmp_path: Path, server: PrivateRedis
 ) -> None:

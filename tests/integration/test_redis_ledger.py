@@ -88,6 +88,7 @@ async def test_a_job_lives_as_long_as_its_longest_run_and_one_that_came_too_late
     async with ledger_on(server) as ledger:
         await claimed(ledger)
         await ledger.claim(replace(claim_request(2), deadline=NOW + 1000))
+        await ledger.claim(replace(claim_request(3), deadline=NOW + 10))
         await ledger.claim(replace(claim_request(job_id="late"), deadline=NOW - 2 * DAY_S))
     left = keys_of(server)
     assert left["{otpost}:job:job-1"] == pytest.approx(1000 + DAY_S, abs=2)

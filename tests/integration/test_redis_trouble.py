@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 import structlog
+from redis.exceptions import NoPermissionError
 
 from certificates import certificate
 from free_ports import reserve_free_port
@@ -17,6 +20,7 @@ from known_states import LEASE_S, claim_request, claimed
 from ledger_entries import FAILED, REFUSED, step_of
 from otpost_worker.attempts import Wait
 from otpost_worker.ledger.redis import RedisLedger, ledger, link
+from otpost_worker.ledger.redis.fitness import warnings_of
 from otpost_worker.ports import Claimed, LedgerUnavailable
 from ports_in_memory import CODE, NOW, Clock
 from private_redis import PrivateRedis
@@ -24,8 +28,8 @@ from redis_client import client_of, keys_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+ROOT: Final = Path(__file__).parents[2]
 PATIENCE_S: Final = 20.0
 PASSWORD: Final = "QWERT12345asdfg"
 # Where a test waits in vain on purpose, it need not wait long.
@@ -92,20 +96,20 @@ async def test_a_password_that_is_wrong_or_missing_is_told_and_not_shown(server:
 
 
 async def test_a_user_with_the_rights_that_the_documentation_names_is_enough(server: PrivateRedis) -> None:
-    client_of(server).acl_setuser(
-        "otpost",
-        enabled=True,
-        passwords=[f"+{PASSWORD}"],
-        keys=["{otpost}:*"],
-        categories=["+@read", "+@write", "+@scripting", "+@connection"],
-        commands=["+info", "+time"],
-        reset=True,
-    )
+    page = (ROOT / "docs/ledgers.md").read_text(encoding="utf-8")
+    [command] = re.findall(r"^ACL SETUSER .*$", page, re.MULTILINE)
+    client_of(server).execute_command(*command.replace("PASSWORD", PASSWORD).split())  # type: ignore[no-untyped-call] # redis-py leaves it so
     with structlog.testing.capture_logs() as told:
         async with RedisLedger(f"redis://otpost:{PASSWORD}@127.0.0.1:{server.port}") as open_ledger:
-            await claimed(open_ledger)
+            await open_ledger.record(await claimed(open_ledger), REFUSED)
             await open_ledger.check()
+            await open_ledger.report({"default": 80.0}, {"default": "app"})
+            await open_ledger.probe_soon(["default"])
     assert told == []
+    stranger = client_of(server, username="otpost", password=PASSWORD)
+    for forbidden in (stranger.flushdb, lambda: stranger.get("another's"), lambda: stranger.config_get("*")):
+        with pytest.raises(NoPermissionError):
+            forbidden()
 
 
 async def test_a_user_without_rights_is_told_what_is_missing(server: PrivateRedis) -> None:
@@ -120,6 +124,14 @@ async def test_a_replica_is_refused(server: PrivateRedis) -> None:
         assert "it is a replica, which may not be written; name the primary" in await refusal_of(server.url)
     finally:
         client_of(server).replicaof("NO", "ONE")
+
+
+def test_the_settings_that_the_documentation_names_start_a_redis_that_nobody_is_warned_of() -> None:
+    page = (ROOT / "docs/ledgers.md").read_text(encoding="utf-8")
+    [lines] = re.findall(r"```\n(# Write each command.*?)```", page, re.DOTALL)
+    with PrivateRedis(extra_config=lines.splitlines()) as running:
+        assert warnings_of(client_of(running).info()) == ()
+        assert client_of(running).config_get("appendfsync") == {"appendfsync": "always"}
 
 
 async def test_an_option_that_there_is_not_is_told() -> None:
@@ -257,7 +269,7 @@ async def test_a_redis_that_has_become_a_replica_is_told_of_and_is_used_when_it_
         assert await open_ledger.claim(claim_request()) == Wait(NOW + LEASE_S)
 
 
-async def test_a_redis_that_cannot_write_to_its_disk_is_told_of(server: PrivateRedis) -> None:
+async def test_a_redis_that_lacks_the_replicas_that_it_wants_is_told_of(server: PrivateRedis) -> None:
     async with hasty(server) as open_ledger:
         client_of(server).config_set("min-replicas-to-write", "1")
         try:

@@ -17,6 +17,7 @@ import pytest
 
 import broker_users
 from broker_users import ROLES, definitions, make, password_hash
+from otpost import PrivateKey
 
 DOCUMENT: Final = Path(__file__).parent.parent.parent / "docs" / "deployment.md"
 
@@ -68,6 +69,23 @@ def test_what_is_there_already_stays_as_it_is(tmp_path: Path) -> None:
     again = run(str(tmp_path))
     assert (again.returncode, again.stdout) == (0, f"users of RabbitMQ: there already, in {tmp_path}\n")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
+
+
+def test_the_workers_key_lies_apart_is_its_owners_alone_and_is_made_once(tmp_path: Path) -> None:
+    apart = tmp_path / "apart"
+    apart.mkdir()
+    assert run(str(tmp_path), str(apart)).returncode == 0
+    key = apart / "private.key"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o400
+    text = key.read_text()
+    assert len(PrivateKey.parse(text).raw) == 32
+    (tmp_path / "rabbitmq.conf").unlink()
+    done = run(str(tmp_path), str(apart))
+    assert key.read_text() == text
+    assert text.strip() not in done.stdout + done.stderr
+    assert not (tmp_path / "private.key").exists()
+    missing = run(str(tmp_path), str(tmp_path / "nowhere"))
+    assert missing.stderr.startswith(f"broker_users.py: {tmp_path / 'nowhere'} cannot be written: No such file")
 
 
 def test_a_run_that_was_cut_short_is_done_again(tmp_path: Path) -> None:

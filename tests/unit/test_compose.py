@@ -13,6 +13,7 @@ from click import Context, Group
 from jsonschema import Draft7Validator
 
 from dockerfile import read_dockerfile
+from otpost import PrivateKey
 from otpost_worker.cli import otpost_command
 from otpost_worker.settings import KNOWN, Settings, load
 
@@ -29,6 +30,7 @@ def read(name: str) -> dict[str, Any]:
 
 COMPOSE: Final = read("docker-compose.yml")
 SERVICES: Final[dict[str, dict[str, Any]]] = COMPOSE["services"]
+KEY: Final = PrivateKey(bytes(range(32))).reveal()
 ONE_SHOT: Final = {"credentials", "otpost"}
 each_service = pytest.mark.parametrize("name", sorted(SERVICES))
 
@@ -41,7 +43,13 @@ def seconds(duration: str) -> int:
 def ours(service: dict[str, Any]) -> dict[str, str]:
     """The settings of a service of our image, those of the image included."""
     image = read_dockerfile(ROOT / "Dockerfile")[-1].environment()
-    return {name: value for name, value in {**image, **service["environment"]}.items() if name.startswith("OTPOST_")}
+    given = {**image, **service["environment"]}.items()
+    return {name: in_the_end(value) for name, value in given if name.startswith("OTPOST_")}
+
+
+def in_the_end(value: str) -> str:
+    """What Compose makes of `${NAME:-value}` where nobody sets NAME."""
+    return re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", value)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -89,7 +97,9 @@ def test_a_service_that_stays_has_a_health_check_without_a_shell_and_comes_back(
 def test_whom_a_service_waits_for_is_asked_for_its_health_or_its_success(name: str) -> None:
     for other, how in SERVICES[name].get("depends_on", {}).items():
         wanted = "service_completed_successfully" if other == "credentials" else "service_healthy"
-        assert how == {"condition": wanted}
+        assert how["condition"] == wanted
+        # Only whom a profile leaves out need not be there.
+        assert how.get("required", True) is ("profiles" not in SERVICES[other])
 
 
 @each_service
@@ -123,7 +133,8 @@ def test_there_is_no_secret_in_it(name: str) -> None:
     for service in read(name)["services"].values():
         for variable, value in service.get("environment", {}).items():
             is_secret = re.search(r"PASS|SECRET|TOKEN|COOKIE|KEY|BROKER_URL", variable)
-            assert not is_secret or (variable.endswith("_FILE") and value.startswith("/run/")), variable
+            kept = value.startswith(("/run/", "/var/lib/otpost/"))
+            assert not is_secret or (variable.endswith("_FILE") and kept), variable
     text = (ROOT / name).read_text(encoding="utf-8")
     assert not re.search(r"://[^/\s]*:[^/\s]*@", text)
     assert "EAA" not in text
@@ -132,7 +143,11 @@ def test_there_is_no_secret_in_it(name: str) -> None:
 def test_the_workers_settings_can_be_read_and_point_at_the_simulator() -> None:
     environment = ours(SERVICES["worker"])
     assert set(environment) <= KNOWN
-    files = {"/run/otpost/worker.url": "amqp://worker:x@rabbitmq:5672/\n", "/run/otpost/simulator.token": "any\n"}
+    files = {
+        "/run/otpost/worker.url": "amqp://worker:x@rabbitmq:5672/\n",
+        "/run/otpost/simulator.token": "any\n",
+        "/var/lib/otpost/private.key": KEY,
+    }
     loaded = load(environment, files.__getitem__)
     assert loaded.warnings == ()
     sender = loaded.settings.senders["default"]
@@ -152,7 +167,11 @@ def test_with_an_account_nothing_of_the_simulators_is_left() -> None:
     # Compose refuses to start where one of them is missing, and says so.
     assert all(re.fullmatch(r"\$\{" + name + r":\?set it to [^}]+\}", value) for name, value in required.items())
     given = {"OTPOST_PHONE_NUMBER_ID": "105954558954427", "OTPOST_TEMPLATE": "login", "OTPOST_LANGUAGE": "de"}
-    files = {"/run/otpost/worker.url": "amqp://worker:x@rabbitmq:5672/\n", "/run/secrets/access_token": "EAAG-mine\n"}
+    files = {
+        "/run/otpost/worker.url": "amqp://worker:x@rabbitmq:5672/\n",
+        "/run/secrets/access_token": "EAAG-mine\n",
+        "/var/lib/otpost/private.key": KEY,
+    }
     loaded = load({**environment, **given}, files.__getitem__)
     sender = loaded.settings.senders["default"]
     assert sender.access_token.get_secret_value() == "EAAG-mine"
@@ -182,8 +201,26 @@ def test_the_simulator_is_looked_for_where_it_listens() -> None:
 
 def test_redis_forgets_nothing_by_itself_and_keeps_what_it_has_written() -> None:
     command = " ".join(SERVICES["redis"]["command"])
-    assert command == "redis-server --appendonly yes --maxmemory-policy noeviction"
+    assert command == "redis-server --appendonly yes --appendfsync always --maxmemory-policy noeviction"
     assert SERVICES["redis"]["volumes"] == ["redis:/data"]
+
+
+@pytest.mark.parametrize("name", ["worker", "otpost"])
+def test_one_variable_makes_redis_the_ledger(name: str) -> None:
+    written = SERVICES[name]["environment"]["OTPOST_LEDGER_URL"]
+    assert re.fullmatch(r"\$\{OTPOST_LEDGER_URL:-sqlite:////var/lib/otpost/otpost.db\}", written)
+    document = (ROOT / "docs/deployment.md").read_text(encoding="utf-8")
+    [url] = re.findall(r"`OTPOST_LEDGER_URL=(redis://[^`]+)`", document)
+    assert load({"OTPOST_LEDGER_URL": url}, str).settings.ledger_url.get_secret_value() == "redis://redis:6379/0"
+    # Where the profile is off, there is no Redis to wait for.
+    assert SERVICES["worker"]["depends_on"]["redis"] == {"condition": "service_healthy", "required": False}
+
+
+def test_the_workers_have_a_key_whatever_the_ledger_and_new_passwords_leave_it_alone() -> None:
+    file = SERVICES["worker"]["environment"]["OTPOST_PRIVATE_KEYS_FILE"]
+    *_, folder = SERVICES["credentials"]["command"]
+    assert file == f"{folder}/private.key"
+    assert f"ledger:{folder}" in SERVICES["credentials"]["volumes"]
 
 
 def test_the_grace_period_is_that_of_the_settings() -> None:
