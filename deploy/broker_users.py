@@ -8,8 +8,8 @@ what is there already. In the folder are then
 - `worker.url`, `producer.url`, `operator.url`: what `OTPOST_BROKER_URL_FILE` names, readable by its owner only;
 - `simulator.token`: an access token for the simulator, which takes any.
 
-With a second folder, `python broker_users.py /run/otpost /var/lib/otpost`, it makes `private.key` there, the workers' for
-sealed codes and dead letters: apart from the passwords, which may be made anew, as it may not be.
+With a second folder, `python broker_users.py /run/otpost /var/lib/otpost`, it makes `private.key` there, with which
+workers open sealed codes: apart from the passwords, which may be made anew, as it may not be.
 """
 
 from __future__ import annotations
