@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from known_states import LEASE_S, claim_request, claimed, retry_step
-from ledger_entries import ACCEPTED, REFUSED, step_of
+from ledger_entries import ACCEPTED, REFUSED, step_of, wish
 from otpost_worker.attempts import State, Wait
 from otpost_worker.envelope import Next
 from otpost_worker.ledger.reading import open_to_read
@@ -318,6 +318,19 @@ async def test_a_clock_that_is_set_is_believed_with_the_next_answer(workers: Wor
         workers.redis.now += 3
         workers.ahead.now -= 7200 - 3
         assert await first.claim(claim_request(job_id="job-2")) == Wait(workers.ahead.now + 7)
+
+
+# Less than a caller's patience back cannot be told from an answer that took its time, and does as little harm.
+@pytest.mark.parametrize("set_by_s", [-7200.0, -5.5, 1.5, 7200.0])
+async def test_whatever_is_asked_first_after_a_clock_was_set_is_understood(workers: Workers, set_by_s: float) -> None:
+    async with workers.first as first, workers.second as second:
+        ticket = await claimed(first)
+        workers.ahead.now += set_by_s
+        step = retry_step(1, workers.ahead.now + 3)
+        await first.record(ticket, Entry(State.REFUSED, Kind.UNAVAILABLE, step))
+        assert await second.claim(claim_request(attempt=2)) == Wait(workers.behind.now + 3)
+        workers.behind.now += set_by_s
+        assert await second.claim(wish(attempt=2, hold_until=workers.behind.now + 9)) == Wait(workers.behind.now + 3)
 
 
 async def test_redis_tells_the_time_where_no_test_does(server: PrivateRedis) -> None:

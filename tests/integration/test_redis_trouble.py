@@ -19,7 +19,7 @@ from free_ports import reserve_free_port
 from known_states import LEASE_S, claim_request, claimed
 from ledger_entries import FAILED, REFUSED, step_of
 from otpost_worker.attempts import Wait
-from otpost_worker.ledger.redis import RedisLedger, ledger, link
+from otpost_worker.ledger.redis import RedisLedger, link, scripts
 from otpost_worker.ledger.redis.fitness import warnings_of
 from otpost_worker.ports import Claimed, LedgerUnavailable
 from ports_in_memory import CODE, NOW, Clock
@@ -223,7 +223,7 @@ async def test_a_redis_that_does_not_answer_is_given_up_and_what_it_did_meanwhil
 async def test_a_claim_that_arrives_after_its_asker_has_given_up_is_not_granted(
     server: PrivateRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "PATIENCE_S", 0.1)
+    monkeypatch.setitem(scripts.CONSTANTS, "PATIENCE_S", 0.1)
     monkeypatch.setattr(link, "PATIENCE_S", 0.3)
     async with RedisLedger(server.url) as open_ledger:
         server.stand_still()

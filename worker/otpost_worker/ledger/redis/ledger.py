@@ -29,16 +29,16 @@ from otpost_worker.ledger.redis.arguments import (
     wish_arguments,
 )
 from otpost_worker.ledger.redis.keys import IDENTITY, SCHEMA, holds_key, job_key, lane_keys, standing_keys
-from otpost_worker.ledger.redis.link import PATIENCE_S
 from otpost_worker.ledger.redis.reading import SCHEMA_VERSION, RedisReader
 from otpost_worker.ledger.redis.scripts import read_scripts
 from otpost_worker.ports import Noted
 from otpost_worker.standing import Signal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from otpost_worker.envelope import Step
+    from otpost_worker.ledger.redis.arguments import Arguments
     from otpost_worker.ledger.redis.scripts import Script
     from otpost_worker.ports import ClaimReply, ClaimRequest, Clock, Entry, Recorded, Ticket
 
@@ -82,21 +82,11 @@ class RedisLedger(RedisReader):
 
     async def claim(self, request: ClaimRequest) -> ClaimReply:
         """See ``ports.Ledger``."""
-        reply = await self._ask_to_claim(request)
-        if reply[0] == _STALE:
-            # It took its time, or one of the clocks was set, which the offset has learnt of now.
-            reply = await self._ask_to_claim(request)
-        if reply[0] == _STALE:
-            raise self._link.unavailable(TimeoutError())
-        return replies.claim_reply(request, reply, self._offset)
-
-    async def _ask_to_claim(self, request: ClaimRequest) -> Sequence[bytes]:
         offset, lane = self._offset, request.lane
-        return await self._run(
+        reply = await self._ask(
             self._scripts.claim,
             [job_key(request.job_id), *(lane_keys(request.job_id, lane, self._identity) if lane else ())],
-            (
-                number(offset.to_redis(self._clock() + PATIENCE_S)),
+            lambda: (
                 *wish_arguments(request.wish, offset),
                 request.token,
                 number(request.lease_s),
@@ -104,15 +94,16 @@ class RedisLedger(RedisReader):
                 *lane_arguments(lane, offset),
             ),
         )
+        return replies.claim_reply(request, reply, offset)
 
     async def record(self, ticket: Ticket, entry: Entry) -> Noted:
         """See ``ports.Ledger``."""
         offset = self._offset
         heard = entry.heard if entry.heard and entry.heard.signal is not Signal.NOTHING else None
-        told, *reply = await self._run(
+        told, *reply = await self._ask(
             self._scripts.record,
             [job_key(ticket.job_id), *(standing_keys(heard.lane) if heard else ())],
-            (
+            lambda: (
                 *_place(ticket),
                 *entry_arguments(entry, offset),
                 *(heard_arguments(heard, offset) if heard else ()),
@@ -123,15 +114,21 @@ class RedisLedger(RedisReader):
 
     async def lapse(self, ticket: Ticket, entry: Entry) -> Recorded | None:
         """See ``ports.Ledger``."""
-        arguments = (*_place(ticket), *entry_arguments(entry, self._offset), secrets.token_hex(8))
-        reply = await self._run(self._scripts.lapse, [job_key(ticket.job_id)], arguments)
+        reply = await self._ask(
+            self._scripts.lapse,
+            [job_key(ticket.job_id)],
+            lambda: (*_place(ticket), *entry_arguments(entry, self._offset), secrets.token_hex(8)),
+        )
         return replies.recorded(reply, entry.step)
 
     async def conclude(self, request: ClaimRequest, step: Step) -> Recorded | None:
         """See ``ports.Ledger``."""
-        wish, copy = wish_arguments(request.wish, self._offset), copy_arguments(request, self._offset)
-        arguments = (*wish, *copy, *step_arguments(step))
-        reply = await self._run(self._scripts.conclude, [job_key(request.job_id)], arguments)
+        offset = self._offset
+        reply = await self._ask(
+            self._scripts.conclude,
+            [job_key(request.job_id)],
+            lambda: (*wish_arguments(request.wish, offset), *copy_arguments(request, offset), *step_arguments(step)),
+        )
         return replies.recorded(reply, step)
 
     async def refuse(self, request: ClaimRequest, step: Step) -> Recorded | None:
@@ -160,6 +157,15 @@ class RedisLedger(RedisReader):
             await self._run(self._scripts.probe_soon, keys, ())
 
     # Asking, and learning the time from the answer
+
+    async def _ask(self, script: Script, keys: Sequence[str], arguments: Callable[[], Arguments]) -> list[bytes]:
+        """Run a script whose arguments hold times; they are translated anew where a clock was set meanwhile."""
+        for _ in range(2):
+            asked_at = number(self._offset.to_redis(self._clock()))
+            reply = await self._run(script, keys, (asked_at, *arguments()))
+            if reply[0] != _STALE:
+                return reply
+        raise self._link.unavailable(TimeoutError())
 
     async def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[str | bytes]) -> list[bytes]:
         sent_at = self._clock()

@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, NoScriptError, RedisError
 
 from otpost_worker.ledger.redis.remedies import describe
+from otpost_worker.ledger.redis.scripts import PATIENCE_S
 from otpost_worker.ports import LedgerUnavailable
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ Command = tuple[str | bytes | int, ...]
 
 # A connection is there in milliseconds, and so is an answer; the URL can name others (socket_timeout).
 _TIMEOUT_S: Final = 2.0
-# Whoever asked gives up after this long, whatever it was that took its time.
-PATIENCE_S: Final = 5.0
 _CONNECTIONS: Final = 4
 # One round trip carries as many calls at most: enough to make it worth while, too few to make the others wait.
 _GROUP: Final = 64

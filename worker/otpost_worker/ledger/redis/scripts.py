@@ -11,9 +11,14 @@ from otpost_worker import pacing, standing
 
 # What nobody has used for so long is a stranger: a sender's pace, and the state of a quota.
 SENDER_KEPT_S: Final = 30 * 24 * 3600.0
+# Whoever asks gives up after this long, whatever it is that takes its time.
+PATIENCE_S: Final = 5.0
+# More than a round trip takes, and less than matters where a clock was set.
+CLOCK_SLACK_S: Final = 1.0
 CONSTANTS: Final[dict[str, float]] = {
     "BOOKED_AHEAD_S": pacing.BOOKED_AHEAD_S,
     "BURST_S": pacing.BURST_S,
+    "CLOCK_SLACK_S": CLOCK_SLACK_S,
     "GROW_EVERY_S": pacing.GROW_EVERY_S,
     "GROW_STEP": pacing.GROW_STEP,
     "HELD_S": pacing.HELD_S,
@@ -25,6 +30,7 @@ CONSTANTS: Final[dict[str, float]] = {
     "PAIR_BURST": pacing.PAIR_BURST,
     "PAIR_INTERVAL_S": pacing.PAIR_INTERVAL_S,
     "PAIR_MARGIN_S": pacing.PAIR_MARGIN_S,
+    "PATIENCE_S": PATIENCE_S,
     "PROBE_S": pacing.PROBE_S,
     "QUOTA_PAUSE_S": standing.QUOTA_PAUSE_S,
     "SENDER_KEPT_S": SENDER_KEPT_S,

@@ -2,7 +2,9 @@
 -- KEYS: the job; with a lane also its turns, the sender, the pair, the quota, the sender's holds.
 
 local now = clock(ARGV[1])
-local answer_until = tonumber(ARGV[2])
+if is_stale(now, tonumber(ARGV[2])) then
+    return { text(now), "stale" }
+end
 local wish = {
     run = tonumber(ARGV[3]), attempt = tonumber(ARGV[4]), late = ARGV[5] == "1", hold_until = tonumber(ARGV[6]),
     resend = ARGV[7] == "1", ending = ARGV[8] == "1",
@@ -11,11 +13,6 @@ local token, lease_s, forget_at, envelope, body = ARGV[9], tonumber(ARGV[10]), A
 local template = ARGV[14]
 local lane = { rate = tonumber(ARGV[15]), latest_start = tonumber(ARGV[16]), deadline = tonumber(ARGV[17]) }
 local TURNS, SENDER, PAIR, QUOTA, HOLDS = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-
--- Whoever asked has given up, and asked again: to grant this now would be a claim that nobody holds.
-if now > answer_until then
-    return { text(now), "stale" }
-end
 
 local job = Job.load(KEYS[1])
 

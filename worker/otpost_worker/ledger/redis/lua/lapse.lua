@@ -1,10 +1,13 @@
 -- The ledger's lapse: a claim that ended without an outcome becomes unknown. KEYS: the job.
 
 local now = clock(ARGV[1])
-local number, attempt_number, token = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+if is_stale(now, tonumber(ARGV[2])) then
+    return { text(now), "stale" }
+end
+local number, attempt_number, token = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local entry = {
-    state = ARGV[5], kind = optional(ARGV[6]), step = ARGV[7], status = optional(ARGV[8]), has_letter = ARGV[9] == "1",
-    due_at = optional(ARGV[10]), message_id = optional(ARGV[11]),
+    state = ARGV[6], kind = optional(ARGV[7]), step = ARGV[8], status = optional(ARGV[9]), has_letter = ARGV[10] == "1",
+    due_at = optional(ARGV[11]), message_id = optional(ARGV[12]),
 }
 
 local job = Job.load(KEYS[1])
@@ -19,6 +22,6 @@ if tonumber(attempt.lease_until) > now or run.status ~= nil then
 end
 local body = job:body(run)
 -- Whoever held the claim has lost it: its own outcome comes too late from here on.
-attempt.token = ARGV[12]
+attempt.token = ARGV[13]
 job:write_entry(run, attempt, entry, now)
 return { text(now), "entry", run.envelope, body }

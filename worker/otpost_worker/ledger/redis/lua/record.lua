@@ -2,10 +2,13 @@
 -- KEYS: the job; where something was heard also the sender, the quota, the sender's holds.
 
 local now = clock(ARGV[1])
-local number, attempt_number, token = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+if is_stale(now, tonumber(ARGV[2])) then
+    return { text(now), "stale" }
+end
+local number, attempt_number, token = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local entry = {
-    state = ARGV[5], kind = optional(ARGV[6]), step = ARGV[7], status = optional(ARGV[8]), has_letter = ARGV[9] == "1",
-    due_at = optional(ARGV[10]), message_id = optional(ARGV[11]),
+    state = ARGV[6], kind = optional(ARGV[7]), step = ARGV[8], status = optional(ARGV[9]), has_letter = ARGV[10] == "1",
+    due_at = optional(ARGV[11]), message_id = optional(ARGV[12]),
 }
 local SENDER, QUOTA, HOLDS = KEYS[2], KEYS[3], KEYS[4]
 
@@ -60,10 +63,10 @@ local function hear_signal()
     if SENDER == nil then
         return {}
     end
-    local template = ARGV[16]
+    local template = ARGV[17]
     local heard = {
-        signal = ARGV[12], begun_at = tonumber(ARGV[13]), pause_s = tonumber(ARGV[14]), rate = tonumber(ARGV[15]),
-        error = optional(ARGV[17]), remedy = optional(ARGV[18]),
+        signal = ARGV[13], begun_at = tonumber(ARGV[14]), pause_s = tonumber(ARGV[15]), rate = tonumber(ARGV[16]),
+        error = optional(ARGV[18]), remedy = optional(ARGV[19]),
     }
     local standing = read_standing(template)
     local cut, unanswered, quota_until = standing.cut, standing.unanswered, standing.quota_until

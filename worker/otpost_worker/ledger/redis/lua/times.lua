@@ -9,6 +9,12 @@ local function clock(given)
     return tonumber(time[1]) + tonumber(time[2]) / 1000000
 end
 
+-- Whether the asker's clock was set since the offset was learnt that its times were translated with; or whether it has
+-- given up waiting, and asked again: what it asks for now would be done behind its back.
+local function is_stale(now, asked_at)
+    return now < asked_at - CLOCK_SLACK_S or now > asked_at + PATIENCE_S
+end
+
 local function text(number)
     return string.format("%.17g", number)
 end
