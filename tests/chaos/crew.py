@@ -77,7 +77,7 @@ class Crew:
         hand.log = self._folder / f"{hand.name}-{len(hand.logs) + 1}.log"
         hand.logs.append(hand.log)
         command = [
-            *(sys.executable, "-m", "chaos.worker", "--name", hand.name),
+            *(sys.executable, "-m", "chaos.children.worker", "--name", hand.name),
             *("--trace", str(self._folder / "trace.jsonl"), "--clock", str(self.clock_file(hand))),
         ]
         if death is not None:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 from broker import fresh_vhost
 from chaos.checker.evidence import Unanswered
+from chaos.children.probes import set_clock
 from chaos.crew import Crew, Hand, clean_environment
 from chaos.load import SENDERS
 from chaos.plan import Line, Plan
-from chaos.probes import set_clock
 from chaos.proxy import Proxy
 from private_rabbitmq import PASSWORD, USER, PrivateRabbitMQ
 from private_redis import PrivateRedis
@@ -140,7 +140,7 @@ async def _redis(ledger: str) -> AsyncIterator[PrivateRedis | None]:
 async def _simulator(folder: Path) -> AsyncIterator[str]:
     with (folder / "simulator.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "chaos.simulator"),
+            *(sys.executable, "-m", "chaos.children.simulator"),
             env=clean_environment(),
             stdin=asyncio.subprocess.PIPE,  # its lifeline
             stdout=asyncio.subprocess.PIPE,

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from chaos.checker.evidence import ClockMove, Struck
+from chaos.children.probes import set_clock
 from chaos.plan import FaultKind
-from chaos.probes import set_clock
 from chaos.proxy import Way
 
 if TYPE_CHECKING:

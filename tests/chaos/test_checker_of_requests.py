@@ -206,6 +206,16 @@ def test_a_refusal_by_the_pairs_limit_is_explained_by_a_clock_that_was_put_forwa
         assert (limits == []) is explained
 
 
+def test_a_refusal_is_explained_by_a_message_that_was_held_up_for_longer_than_anybody_reckons_with() -> None:
+    requests = crowd(46, every_s=0.132)
+    requests[45] = refused(requests[45], "pair")
+    # It came 5.94 s after the first one, where 6 s would have been right.
+    for held_up_s, explained in ((0.7, True), (0.5, False)):
+        started = replace(passings("crowd-0", 20)[1], at=NOW + 20 - held_up_s)
+        limits = [one for one in found(crowded(requests, passings=[started])) if one[0] == "nothing jumps a limit"]
+        assert (limits == []) is explained
+
+
 def test_no_workers_clock_explains_a_limit_that_is_kept_by_the_ledgers_own() -> None:
     requests = crowd(46)
     requests[45] = refused(requests[45], "pair")

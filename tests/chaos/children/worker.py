@@ -1,6 +1,6 @@
 """The worker as the chaos suite runs it: the product's own, with probes around its ports.
 
-python -m chaos.worker --name w1 --trace FILE --clock FILE [--dies "before record" --nth 3]
+python -m chaos.children.worker --name w1 --trace FILE --clock FILE [--dies "before record" --nth 3]
 
 Everything else is told by OTPOST_ variables, as to ``otpost worker``.
 """
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from chaos.lifeline import end_with_parent
-from chaos.probes import Probe, wrappers_for
+from chaos.children.lifeline import end_with_parent
+from chaos.children.probes import Probe, wrappers_for
 from otpost.errors import OtpostError
 from otpost_worker.app import run_worker
 from otpost_worker.cli.context import read_text, run_async
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="chaos.worker")
+    parser = argparse.ArgumentParser(prog="chaos.children.worker")
     parser.add_argument("--name", required=True)
     parser.add_argument("--trace", required=True, type=Path)
     parser.add_argument("--clock", required=True, type=Path)

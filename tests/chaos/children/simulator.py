@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from chaos.lifeline import end_with_parent
+from chaos.children.lifeline import end_with_parent
 from otpost_worker.simulator import SimulatorOptions, serve
 
 
