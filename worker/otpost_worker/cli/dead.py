@@ -91,7 +91,7 @@ async def _list(url: str, selection: Selection, limit: int, *, as_json: bool) ->
         out().print(table)
     shown = f", the first {limit} shown (--limit)" if len(letters) > limit else ""
     unread = f"; {more} more lie behind them" if more else ""
-    err().print(f"{len(letters)} dead letters{shown}{unread}")
+    err().print(f"{_letters(len(letters))}{shown}{unread}")
     return 0
 
 
@@ -246,5 +246,9 @@ async def _purge(url: str, selection: Selection, *, as_json: bool) -> int:
     if as_json:
         print_json({"purged": len(letters)})
     else:
-        click.echo(f"{len(letters)} dead letters removed")
+        click.echo(f"{_letters(len(letters))} removed")
     return 0
+
+
+def _letters(count: int) -> str:
+    return "1 dead letter" if count == 1 else f"{count} dead letters"

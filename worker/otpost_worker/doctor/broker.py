@@ -100,7 +100,7 @@ def _judge_queues(facts: BrokerFacts, senders: Iterable[str]) -> Iterator[Findin
     for sender in senders:
         yield from _judge_job_queue(job_queue(sender), queues)
     if (dead := queues.get(DEAD)) is not None and dead.ready:
-        what = f"{dead.ready} dead letters wait"
+        what = "1 dead letter waits" if dead.ready == 1 else f"{dead.ready} dead letters wait"
         yield warning(
             "dead letters", DEAD, what, "'otpost dead list' shows them, 'otpost dead replay' sends them again"
         )
