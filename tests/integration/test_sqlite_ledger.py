@@ -171,13 +171,14 @@ async def test_a_lock_that_lasts_is_reported_to_everybody_who_waits_within_secon
     async with SqliteLedger(file, clock=Clock()) as ledger:
         with locked(file):
             began = time.monotonic()
-            claims = [ledger.claim(claim_request(job_id=f"job-{number}")) for number in range(6)]
+            claims = [ledger.claim(claim_request(job_id=f"job-{number}")) for number in range(500)]
             # Hundreds of jobs may wait here, and each may have an end in hand that somebody waits for.
             replies = await asyncio.gather(*claims, return_exceptions=True)
             took = time.monotonic() - began
-        assert [type(reply) for reply in replies] == [LedgerUnavailable] * 6
+        assert [type(reply) for reply in replies] == [LedgerUnavailable] * 500
         assert isinstance(await ledger.claim(claim_request()), Claimed)
-    assert took < 20
+    # SQLite gives up after 5 s, once for the first and once for all who came meanwhile.
+    assert took < 15
 
 
 # What its tables keep beside what the port shows

@@ -17,7 +17,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from uuid import uuid4
 
@@ -223,24 +223,22 @@ class SqliteLedger:
         first = self._work.get()
         if first is None:
             return None
-        group = [first]
-        while len(group) < _GROUP:
-            try:
-                work = self._work.get_nowait()
-            except queue.Empty:
-                break
-            if work is None:
-                self._work.put(None)
-                break
-            group.append(work)
-        return group
+        return [first, *islice(self._waiting(), _GROUP - 1)]
+
+    def _waiting(self) -> Iterator[_Work]:
+        """Take what waits, one after the other, up to the end."""
+        with suppress(queue.Empty):
+            while (work := self._work.get_nowait()) is not None:
+                yield work
+            self._work.put(None)
 
     def _write(self, db: sqlite3.Connection, group: list[_Work]) -> list[_Told]:
         try:
             db.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
-            # Whatever keeps one operation from the file keeps its neighbours from it too.
-            return [(work.waiter, None, self._unavailable(error)) for work in group]
+            # Whatever keeps one operation from the file keeps its neighbours from it too, and all that have waited for
+            # as long behind them: one such wait after the other would outlast the patience of whoever stops a worker.
+            return [(work.waiter, None, self._unavailable(error)) for work in (*group, *self._waiting())]
         try:
             return _transaction(db, group)
         except Exception as error:  # noqa: BLE001 - whoever waits has to be told; this thread must live
