@@ -20,6 +20,7 @@ from otpost_worker.simulator import Simulator, SimulatorOptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     import aiohttp
 
@@ -291,6 +292,22 @@ async def test_a_wrong_token_halts_the_sender(simulator: Simulator, session: aio
     outcome = await CloudApi(account, session, clock=time.time).send(message("+12015553931"))
     assert isinstance(outcome, Refused)
     assert (outcome.error.code, outcome.error.kind, outcome.error.http_status) == (190, "sender_halted", 401)
+
+
+async def test_a_refused_token_that_was_replaced_meanwhile_halts_nobody(
+    simulator: Simulator, session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    file.write_text(TOKEN, encoding="utf-8")
+    account = CloudApiAccount("106540352242922", "EAAthe-old-one", simulator.url, token_file=file)
+    api = CloudApi(account, session, clock=time.time)
+    message = Message("+12015553931", "493817", "verification_code", "en_US", "job-1")
+    first, second = await api.send(message), await api.send(message)
+    assert isinstance(first, Refused)
+    assert (first.error.code, first.outdated, first.remedy) == (190, True, None)
+    assert isinstance(second, Accepted)
+    # Whoever watches a sender that is halted for it is still told, once.
+    assert [await api.renew(), await api.renew()] == [True, False]
 
 
 async def test_a_code_that_an_error_repeats_is_not_told(simulator: Simulator, session: aiohttp.ClientSession) -> None:

@@ -393,12 +393,18 @@ async def test_a_probe_reads_the_token_again_first(tmp_path: Path) -> None:
     assert world.provider.renewals == 2
 
 
-async def test_a_halted_senders_job_comes_back_at_its_deadline_where_that_is_sooner(tmp_path: Path) -> None:
-    world = new_world(tmp_path, TOKEN_REFUSED, ACCEPTED)
+async def test_a_halted_senders_job_has_a_last_chance_and_comes_back_at_its_deadline(tmp_path: Path) -> None:
+    world = new_world(tmp_path, TOKEN_REFUSED)
     await world.deliver(envelope())
-    world.put(envelope(job_body(id="job-2", ttl_s=12)))
-    await world.run()
-    assert ("job-2/1/1/expired" in world.heard, world.provider.callbacks) == (True, ["job-1", "job-1/1/2"])
+    job = envelope(job_body(id="job-2", ttl_s=11))
+    await world.deliver(job)
+    world.clock.reach(NOW + 4)
+    await world.deliver(job)
+    # The last moment to start is 5 s before the deadline; 2 s before it the sender might have gone on.
+    assert [delay_s for other, delay_s in world.broker.delays if other == job] == [4.0, 7.0]
+    world.clock.reach(NOW + 11)
+    await world.deliver(job)
+    assert world.heard == ["job-1/1/1/retrying", "job-2/1/1/expired"]
 
 
 async def test_a_sender_refused_between_claim_and_request_releases_the_claim(tmp_path: Path) -> None:

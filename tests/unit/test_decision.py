@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import pytest
@@ -88,6 +89,26 @@ def test_a_refusal_that_concerns_all_jobs_halts_the_sender_for_30_s() -> None:
         assert after(refused("sender_halted"), counted=2, failures={"sender_halted": failures}, random=0.0) == expected
 
 
+@pytest.mark.parametrize(
+    ("left_s", "wait_s"),
+    # Half a minute, but in time for one last chance, 2 s before the last moment to start; or not at all.
+    [(32.0, 30.0), (31.9, 29.9), (10.0, 8.0), (4.0, 2.0), (3.9, None)],
+)
+def test_a_job_comes_back_to_a_halted_sender_before_its_last_moment(left_s: float, wait_s: float | None) -> None:
+    halted = after(refused("sender_halted"), deadline=NOW + left_s + 5)
+    if wait_s is None:
+        assert halted == Expire(refused("sender_halted").error)
+    else:
+        assert isinstance(halted, Halt)
+        assert halted.retry.delay_s == pytest.approx(wait_s)
+
+
+def test_a_refusal_of_a_token_that_was_replaced_meanwhile_halts_nobody_and_is_tried_again_soon() -> None:
+    outdated = replace(refused("sender_halted"), outdated=True)
+    assert after(outdated, counted=2, failures={"sender_halted": 7}) == RetryIn(1.0, 2, outdated.error)
+    assert after(outdated, deadline=NOW + 5.9) == Expire(outdated.error)
+
+
 # Attempts that count
 
 
@@ -146,12 +167,11 @@ def test_a_known_code_decides_whatever_the_status_says() -> None:
         ("quota", 60),
         ("user_limit", 30),
         ("unavailable", 1),
-        ("sender_halted", 30),
     ],
 )
 def test_a_retry_that_could_only_start_too_late_is_not_scheduled(kind: str, wait_s: float) -> None:
     # The request may take 5 s, so the last moment to start one is 5 s before the deadline.
-    assert isinstance(after(refused(kind), deadline=NOW + wait_s + 5), RetryIn | Halt)
+    assert isinstance(after(refused(kind), deadline=NOW + wait_s + 5), RetryIn)
     assert after(refused(kind), deadline=NOW + wait_s + 4.999) == Expire(refused(kind).error)
 
 

@@ -219,8 +219,26 @@ def test_a_hold_from_before_the_clock_was_set_back_is_probed_at_once() -> None:
     assert isinstance(pace(LANE, Track(sender_hold=Hold(NOW, NOW + 300, 6)), now=NOW), Held)
 
 
-def test_a_held_job_comes_back_at_its_deadline_at_the_latest() -> None:
-    assert pace(replace(LANE, deadline=NOW + 12), Track(template_hold=begin_hold(NOW)), now=NOW) == Held(NOW + 12)
+@pytest.mark.parametrize(
+    ("latest_start", "deadline", "until"),
+    [
+        (32.0, 37.0, 30.0),
+        # 2 s before its last moment to start, when the sender may go on again.
+        (31.9, 36.9, 29.9),
+        (4.0, 9.0, 2.0),
+        # Too near for that: it comes back to end.
+        (3.9, 8.9, 8.9),
+        (-1.0, 4.0, 4.0),
+    ],
+)
+def test_a_held_job_comes_back_for_its_last_chance_or_to_end(
+    latest_start: float, deadline: float, until: float
+) -> None:
+    lane = replace(LANE, latest_start=NOW + latest_start, deadline=NOW + deadline)
+    for track in (Track(template_hold=begin_hold(NOW)), Track(quota_until=NOW + 600)):
+        found = pace(lane, track, now=NOW)
+        assert isinstance(found, Held)
+        assert found.until - NOW == pytest.approx(until)
 
 
 def test_the_probe_is_one_request_and_the_next_one_comes_later() -> None:

@@ -34,6 +34,8 @@ def changes(news: tuple[News, ...]) -> list[tuple[str, str | None]]:
         (Refused(Error(Kind.THROUGHPUT, code=130429)), "throttled"),
         (Refused(Error(Kind.QUOTA, code=80007)), "quota"),
         (Refused(Error(Kind.SENDER_HALTED, code=190)), "sender_refused"),
+        # The token that it had is not in use any more.
+        (Refused(Error(Kind.SENDER_HALTED, code=190), outdated=True), "nothing"),
         (Refused(Error(Kind.TEMPLATE, code=132001)), "template_refused"),
         (Refused(Error(Kind.RECIPIENT, code=131026)), "answered"),
         (Refused(Error(Kind.BAD_REQUEST, code=100)), "answered"),

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from otpost_worker.backoff import delay_s
 from otpost_worker.outcome import Accepted, Error, Kind, Outcome, Refused, Unknown
+from otpost_worker.pacing import LAST_CHANCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # Trouble that is the sender's and not the job's does not use up the job's attempts.
 UNCOUNTED: Final = frozenset({Kind.THROUGHPUT, Kind.QUOTA, Kind.SENDER_HALTED})
+# A job whose request had an outdated token: there is a new one to try.
+OUTDATED_PAUSE_S: Final = 1.0
 PERMANENT: Final = frozenset({Kind.TEMPLATE, Kind.RECIPIENT, Kind.BAD_REQUEST})
 
 
@@ -122,13 +125,19 @@ def _after_refusal(
     if used_up or counted >= policy.max_attempts:
         return Bury(replace(refused.error, kind=Kind.EXHAUSTED))
     if kind is Kind.SENDER_HALTED:
-        wait = policy.halt_pause_s
+        wait = OUTDATED_PAUSE_S if refused.outdated else _halt_pause_s(policy, policy.latest_start(deadline) - now)
     else:
         wait = delay_s(kind, before, asked_s=refused.not_before_s, random=random)
     if now + wait > policy.latest_start(deadline):
         return _too_late(refused.error, history)
     retry = RetryIn(wait, counted, refused.error)
-    return Halt(retry) if kind is Kind.SENDER_HALTED else retry
+    return Halt(retry) if kind is Kind.SENDER_HALTED and not refused.outdated else retry
+
+
+def _halt_pause_s(policy: Policy, left_s: float) -> float:
+    """Tell how long to wait for a sender that is halted, with *left_s* to the last moment to start."""
+    before_last_s = left_s - LAST_CHANCE_S
+    return min(policy.halt_pause_s, before_last_s) if before_last_s >= LAST_CHANCE_S else policy.halt_pause_s
 
 
 def _too_late(error: Error, history: History) -> Decision:

@@ -55,6 +55,7 @@ class Refused:
     *max_retries*: how often this may be tried again, where its table says less than the policy would.
     *listed*: whether the table knows the code; somebody should see one that it does not.
     *remedy*: what an operator has to do about it, where it concerns the sender and not one job.
+    *outdated*: what it refuses (the token) has been replaced since the request began, so that it concerns nobody else.
     """
 
     error: Error
@@ -62,6 +63,7 @@ class Refused:
     max_retries: int | None = None
     listed: bool = True
     remedy: str | None = None
+    outdated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,8 @@ MIN_RATE: Final = 1.0
 # a probe is under way, which may be the last one.
 HELD_S: Final = 30.0
 PROBE_S: Final = 2.0
+# The sender may go on shortly before a job's last moment to start: so long before that, the job comes back.
+LAST_CHANCE_S: Final = 2.0
 # How long a ledger keeps a turn that nobody took: it is worthless long before.
 TURN_KEPT_S: Final = 60.0
 # A template's name may be anybody's typing error; where nobody has asked for it for so long, its hold is over.
@@ -209,9 +211,9 @@ def pace(lane: Lane, track: Track, *, now: float) -> Pace:
     holds = [hold for hold in (track.sender_hold, track.template_hold) if hold is not None]
     if any(is_held(hold, now) for hold in holds):
         wait_s = PROBE_S if any(is_being_probed(hold, now) for hold in holds) else HELD_S
-        return Held(min(now + wait_s, lane.deadline))
+        return Held(_come_back(lane, now + wait_s, now))
     if now < track.quota_until:
-        return Held(min(now + HELD_S, track.quota_until, lane.deadline))
+        return Held(_come_back(lane, min(now + HELD_S, track.quota_until), now))
     pair_start, pair_paid_until = _turn(track, now)
     if pair_start > lane.latest_start:
         return NoRoom()
@@ -233,6 +235,14 @@ def pace(lane: Lane, track: Track, *, now: float) -> Pace:
         _probed(track.sender_hold, now),
         _probed(track.template_hold, now),
     )
+
+
+def _come_back(lane: Lane, until: float, now: float) -> float:
+    """Find when a job that may not be sent comes back: at *until*, but in time for one last chance, or for its end."""
+    last_chance = lane.latest_start - LAST_CHANCE_S
+    if last_chance < until and last_chance >= now + PROBE_S:
+        return last_chance
+    return min(until, lane.deadline)
 
 
 def _turn(track: Track, now: float) -> tuple[float, float]:

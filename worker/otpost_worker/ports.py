@@ -58,7 +58,7 @@ class Provider(Protocol):
         """Make one request; within its total timeout there is an outcome, whatever happens."""
 
     async def renew(self) -> bool:
-        """Read again what may have been replaced meanwhile (the token's file); tells whether it has been."""
+        """Read again what may be replaced (the token's file); tells whether it has been since it was told last."""
 
 
 @dataclass(frozen=True, slots=True)

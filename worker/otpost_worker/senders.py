@@ -37,6 +37,8 @@ class SenderWatch:
         self._standings = standings
         self._metrics = metrics
         self._held: dict[Concerned, HoldReport] = {}
+        # Those with a new token of which the ledger could not be told yet.
+        self._to_probe: frozenset[str] = frozenset()
         self._look = asyncio.Event()
         self.notices: dict[str, str] = {}
 
@@ -81,7 +83,10 @@ class SenderWatch:
         renewed = [name for name in halted if await self._senders[name].provider.renew()]
         if renewed:
             _log.info("token.renewed", senders=renewed)
-            await self._standings.probe_soon(renewed)
+        self._to_probe = self._to_probe.intersection(halted).union(renewed)
+        if self._to_probe:
+            await self._standings.probe_soon(sorted(self._to_probe))
+            self._to_probe = frozenset()
 
     def _tell(self, reports: Mapping[str, SenderReport]) -> None:
         held = {(name, hold.template, hold.language): hold for name, report in reports.items() for hold in report.holds}

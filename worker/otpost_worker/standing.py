@@ -102,7 +102,7 @@ def signal_of(outcome: Outcome) -> Signal:
         case Unknown(error):
             return Signal.UNANSWERED if error.http_status is None else Signal.NOTHING
         case Refused(error):
-            return _signal_of_refusal(error)
+            return Signal.NOTHING if outcome.outdated else _signal_of_refusal(error)
         case _:  # pragma: no cover
             assert_never(outcome)
 

@@ -37,6 +37,8 @@ NAME: Final = "cloud_api"
 PROVIDER: Final = "the provider"
 _MAX_TEXT: Final = 300
 _MAX_WAIT_S: Final = 24 * 3600.0
+# A file on a disk that hangs must not take the jobs with it.
+_FILE_TIMEOUT_S: Final = 1.0
 _TRACE_HEADERS: Final = ("x-fb-trace-id", "x-fb-request-id", "x-fb-debug")
 
 _log = structlog.get_logger("otpost.cloud_api")
@@ -231,6 +233,8 @@ class CloudApi:
         self._token_file = account.token_file
         self._url = URL(f"{account.api_base.rstrip('/')}/{account.api_version}/{account.phone_number_id}/messages")
         self._token = account.access_token
+        # Whether there is a new token of which nobody was told yet.
+        self._renewed = False
 
     @property
     def name(self) -> str:
@@ -239,32 +243,43 @@ class CloudApi:
 
     async def send(self, message: Message) -> Outcome:
         """Make one request; see ``ports.Provider``."""
-        sent_at = self._clock()
-        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+        sent_at, token = self._clock(), self._token
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         reply = await post(self._session, self._url, request_body(message), headers)
         if not isinstance(reply, Reply):
             return reply
         self._compare_clocks(reply.headers.get("Date"), sent_at)
         outcome = outcome_of(reply, message, now=self._clock())
         if isinstance(outcome, Refused) and outcome.error.kind is Kind.SENDER_HALTED:
-            read_again = self._token_file is not None
-            remedy = remedy_of(outcome.error.code, token_source=self._token_source, read_again=read_again)
-            return replace(outcome, remedy=remedy)
+            return await self._explained(outcome, token)
         return outcome
+
+    async def _explained(self, refused: Refused, token: str) -> Refused:
+        """Say what to do about a refusal of the sender; nothing, where only the *token* that was used is outdated."""
+        await self._read_token()
+        if token != self._token:
+            return replace(refused, outdated=True)
+        read_again = self._token_file is not None
+        remedy = remedy_of(refused.error.code, token_source=self._token_source, read_again=read_again)
+        return replace(refused, remedy=remedy)
 
     async def renew(self) -> bool:
         """Read the token's file again; see ``ports.Provider``."""
+        await self._read_token()
+        renewed, self._renewed = self._renewed, False
+        return renewed
+
+    async def _read_token(self) -> None:
         if self._token_file is None:
-            return False
+            return
         try:
-            token = (await asyncio.to_thread(self._token_file.read_text, encoding="utf-8")).strip()
+            async with asyncio.timeout(_FILE_TIMEOUT_S):
+                token = (await asyncio.to_thread(self._token_file.read_text, encoding="utf-8")).strip()
         except (OSError, UnicodeDecodeError):
             # Perhaps it is just being replaced; the old one goes on being refused until then.
-            return False
-        if token == self._token or not is_token(token):
-            return False
-        self._token = token
-        return True
+            return
+        if token != self._token and is_token(token):
+            self._token, self._renewed = token, True
 
     def _compare_clocks(self, date: str | None, sent_at: float) -> None:
         offset_s = clock_offset_s(date, sent_at=sent_at, received_at=self._clock())

@@ -24,6 +24,7 @@ CONSTANTS: Final[dict[str, float]] = {
     "HELD_S": pacing.HELD_S,
     "HOLD_KEPT_S": pacing.HOLD_KEPT_S,
     "HORIZON_S": pacing.HORIZON_S,
+    "LAST_CHANCE_S": pacing.LAST_CHANCE_S,
     "MAX_QUOTA_PAUSE_S": standing.MAX_QUOTA_PAUSE_S,
     "MAX_UNANSWERED": standing.MAX_UNANSWERED,
     "MIN_RATE": pacing.MIN_RATE,

@@ -43,6 +43,14 @@ local function is_being_probed(hold, now)
     return hold.probes > 0 and now < hold.probe_at - probe_pause_s(hold.probes) + PROBE_S
 end
 
+local function come_back(lane, back_at, now)
+    local last_chance = lane.latest_start - LAST_CHANCE_S
+    if last_chance < back_at and last_chance >= now + PROBE_S then
+        return last_chance
+    end
+    return math.min(back_at, lane.deadline)
+end
+
 -- Returns "go", start, sender_paid_until, pair_paid_until (the holds of the track are those after this probe);
 -- "turn", start, pair_paid_until; "held", until; "full", until; or "no_room".
 local function pace(lane, track, now)
@@ -54,10 +62,10 @@ local function pace(lane, track, now)
         end
     end
     if held then
-        return "held", math.min(now + wait_s, lane.deadline)
+        return "held", come_back(lane, now + wait_s, now)
     end
     if now < track.quota_until then
-        return "held", math.min(now + HELD_S, track.quota_until, lane.deadline)
+        return "held", come_back(lane, math.min(now + HELD_S, track.quota_until), now)
     end
     local pair_start, pair_paid_until = find_turn(track, now)
     if pair_start > lane.latest_start then
