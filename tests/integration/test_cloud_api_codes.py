@@ -29,7 +29,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TOKEN: Final = "EAAtokenQWERT12345"
 NOW: Final = 1_000_000.0
-# What may follow: the job is a dead letter; the sender halts for 30 s; a retry in so many seconds (without jitter).
+# What may follow: the job is a dead letter; the sender halts, probed 5 s later; a retry in so many seconds (no jitter).
 DEAD: Final = "dead letter"
 HALT: Final = "halt"
 
@@ -185,7 +185,7 @@ def shown(decision: Decision) -> str | float:
     match decision:
         case Bury():
             return DEAD
-        case Halt(RetryIn(delay_s=30.0)):
+        case Halt(RetryIn(delay_s=5.5)):
             return HALT
         case RetryIn():
             return decision.delay_s

@@ -376,10 +376,10 @@ async def test_a_halt_and_its_end_are_told_once_each(tmp_path: Path) -> None:
     await world.run()
     await world.deliver(envelope(job_body(id="job-2")))
     assert world.provider.callbacks == ["job-1", "job-1/1/2", "job-1/1/3", "job-2"]
-    assert [(news.change, news.at - NOW) for news in world.news] == [("halted", 0.0), ("resumed", 60.0)]
+    assert [(news.change, news.at - NOW) for news in world.news] == [("halted", 0.0), ("resumed", 16.0)]
     assert [event.event_id for event in world.broker.sender_events] == [
         "default/halted/1795464000000",
-        "default/resumed/1795464060000",
+        "default/resumed/1795464016000",
     ]
     assert world.broker.sender_events[0].error is not None
     assert world.broker.sender_events[0].error.code == 190

@@ -82,20 +82,21 @@ def test_what_cannot_pass_is_a_dead_letter_at_once(kind: str) -> None:
     assert after(refused(kind, asked_s=1.0)) == Bury(refused(kind).error)
 
 
-def test_a_refusal_that_concerns_all_jobs_halts_the_sender_for_30_s() -> None:
-    error = refused("sender_halted").error
-    for failures in (0, 1, 50):
-        expected = Halt(RetryIn(30.0, 2, error))
-        assert after(refused("sender_halted"), counted=2, failures={"sender_halted": failures}, random=0.0) == expected
+@pytest.mark.parametrize(("before", "wait_s"), [(0, 5.5), (1, 10.5), (2, 20.5), (3, 30.0), (50, 30.0)])
+def test_a_refusal_that_concerns_all_jobs_halts_the_sender_and_the_job_is_back_for_each_probe(
+    before: int, wait_s: float
+) -> None:
+    expected = Halt(RetryIn(wait_s, 2, refused("sender_halted").error))
+    assert after(refused("sender_halted"), counted=2, failures={"sender_halted": before}, random=0.0) == expected
 
 
 @pytest.mark.parametrize(
     ("left_s", "wait_s"),
-    # Half a minute, but in time for one last chance, 2 s before the last moment to start; or not at all.
-    [(32.0, 30.0), (31.9, 29.9), (10.0, 8.0), (4.0, 2.0), (3.9, None)],
+    # In time for the probe, or for one last chance, 2 s before the last moment to start; or not at all.
+    [(30.5, 30.0), (30.4, 28.4), (10.0, 8.0), (4.0, 2.0), (3.9, None)],
 )
 def test_a_job_comes_back_to_a_halted_sender_before_its_last_moment(left_s: float, wait_s: float | None) -> None:
-    halted = after(refused("sender_halted"), deadline=NOW + left_s + 5)
+    halted = after(refused("sender_halted"), deadline=NOW + left_s + 5, failures={"sender_halted": 9})
     if wait_s is None:
         assert halted == Expire(refused("sender_halted").error)
     else:

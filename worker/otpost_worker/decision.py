@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from otpost_worker.backoff import delay_s
 from otpost_worker.outcome import Accepted, Error, Kind, Outcome, Refused, Unknown
-from otpost_worker.pacing import LAST_CHANCE_S
+from otpost_worker.pacing import LAST_CHANCE_S, probe_pause_s
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 UNCOUNTED: Final = frozenset({Kind.THROUGHPUT, Kind.QUOTA, Kind.SENDER_HALTED})
 # A job whose request had an outdated token: there is a new one to try.
 OUTDATED_PAUSE_S: Final = 1.0
+# A job comes back from the ladder a little later than asked for, normally at most so much; clocks are read apart, too.
+BACK_WITHIN_S: Final = 0.5
 PERMANENT: Final = frozenset({Kind.TEMPLATE, Kind.RECIPIENT, Kind.BAD_REQUEST})
 
 
@@ -26,7 +28,7 @@ class Policy:
     *timeout_s*: the total time one request may take; none starts with less than that before the deadline.
     *max_attempts*: how many counted attempts a job has. *resend_unknown*: whether a job whose request may or may
     not have arrived is sent once more. *unknown_pause_s*: how long to wait before that, for a webhook to settle
-    it. *halt_pause_s*: how long a job waits after a refusal that concerns all of its sender's jobs.
+    it. *halt_pause_s*: how long at most a job waits after a refusal that concerns all of its sender's jobs.
     *start_tolerance_s*: how much later than booked a request may start.
     """
 
@@ -125,7 +127,8 @@ def _after_refusal(
     if used_up or counted >= policy.max_attempts:
         return Bury(replace(refused.error, kind=Kind.EXHAUSTED))
     if kind is Kind.SENDER_HALTED:
-        wait = OUTDATED_PAUSE_S if refused.outdated else _halt_pause_s(policy, policy.latest_start(deadline) - now)
+        left_s = policy.latest_start(deadline) - now
+        wait = OUTDATED_PAUSE_S if refused.outdated else _halt_pause_s(policy, before, left_s)
     else:
         wait = delay_s(kind, before, asked_s=refused.not_before_s, random=random)
     if now + wait > policy.latest_start(deadline):
@@ -134,10 +137,14 @@ def _after_refusal(
     return Halt(retry) if kind is Kind.SENDER_HALTED and not refused.outdated else retry
 
 
-def _halt_pause_s(policy: Policy, left_s: float) -> float:
-    """Tell how long to wait for a sender that is halted, with *left_s* to the last moment to start."""
-    before_last_s = left_s - LAST_CHANCE_S
-    return min(policy.halt_pause_s, before_last_s) if before_last_s >= LAST_CHANCE_S else policy.halt_pause_s
+def _halt_pause_s(policy: Policy, before: int, left_s: float) -> float:
+    """Tell how long to wait for a halted sender that has refused this job *before*; *left_s* to its last moment.
+
+    Where there are no other jobs, this one is the next probe as well.
+    """
+    pause_s = min(policy.halt_pause_s, probe_pause_s(before) + BACK_WITHIN_S)
+    last_chance_s = left_s - LAST_CHANCE_S
+    return pause_s if pause_s + BACK_WITHIN_S <= left_s or last_chance_s < LAST_CHANCE_S else last_chance_s
 
 
 def _too_late(error: Error, history: History) -> Decision:
