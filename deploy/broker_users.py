@@ -4,7 +4,8 @@ Run once, by the service `credentials`: `python broker_users.py /run/otpost`. Th
 repository, in an environment variable or on a command line. It needs nothing but Python's own library, and leaves alone
 what is there already. In the folder are then
 
-- `rabbitmq.conf` and `definitions.json`, which RabbitMQ reads at each start: users, permissions, passwords' hashes;
+- `rabbitmq.conf`, `advanced.config` and `definitions.json`, which RabbitMQ reads at each start: users, permissions,
+  passwords' hashes, and what the delay ladder needs;
 - `worker.url`, `producer.url`, `operator.url`: what `OTPOST_BROKER_URL_FILE` names, readable by its owner only;
 - `simulator.token`: an access token for the simulator, which takes any.
 
@@ -22,6 +23,10 @@ import secrets
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+# At-least-once dead lettering tries again what had no confirm, only 3 minutes later by default: too late for a code
+# that fell from one level of the delay ladder while the level below was not up yet. rabbitmq.conf has no key for it.
+ADVANCED_CONFIG = "[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 5000}]}].\n"
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,7 @@ def make(folder: Path, host: str) -> bool:
     hashes = {name: password_hash(password, secrets.token_bytes(4)) for name, password in passwords.items()}
     # RabbitMQ is another user, but of our group.
     write(folder / "definitions.json", json.dumps(definitions(hashes, "/"), indent=2) + "\n", 0o440)
+    write(folder / "advanced.config", ADVANCED_CONFIG, 0o440)
     write(last, f"load_definitions = {folder}/definitions.json\n", 0o440)
     return True
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from free_ports import HOST
 from rabbitmq_machine import Ports, search_path
 
+DEAD_LETTERING_AGAIN_MS = 5000
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -56,11 +58,14 @@ def _config_lines(ports: Ports, options: NodeOptions) -> Iterator[str]:
 
 
 def _advanced_config(options: NodeOptions) -> str:
-    """What rabbitmq.conf has no key for: how often queues report, and the plugin collects, the counts."""
-    if not options.quick_stats:
-        return "[].\n"
-    applications = ["{rabbit, [{quorum_tick_interval, 500}]}"]
-    if options.management:
+    """What rabbitmq.conf has no key for: the ladder after a restart, and how often the counts are reported."""
+    # At-least-once dead lettering tries again what had no confirm, only 3 minutes later by default: a message that
+    # fell from one level of the ladder while the level below had not come up yet would be that late.
+    rabbit = [f"{{dead_letter_worker_publisher_confirm_timeout, {DEAD_LETTERING_AGAIN_MS}}}"]
+    if options.quick_stats:
+        rabbit.append("{quorum_tick_interval, 500}")
+    applications = [f"{{rabbit, [{', '.join(rabbit)}]}}"]
+    if options.management and options.quick_stats:
         # (seconds kept, seconds between two looks): 5 s between two looks is the default.
         policies = ", ".join(f"{{{policy}, [{{60, 1}}]}}" for policy in ("global", "basic", "detailed"))
         applications += [

@@ -54,6 +54,7 @@ def test_rabbitmq_can_read_no_url_and_nobody_else_anything(tmp_path: Path) -> No
     assert modes == {
         "definitions.json": 0o440,
         "rabbitmq.conf": 0o440,
+        "advanced.config": 0o440,
         "operator.url": 0o400,
         "producer.url": 0o400,
         "worker.url": 0o400,
