@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import pika
@@ -90,3 +90,29 @@ async def test_a_job_published_by_pika_without_properties_is_sent_like_any_other
 async def test_a_job_published_by_nodes_amqplib_without_properties_is_sent_like_any_other(service: Service) -> None:
     await run("node", str(NODE / "publish.js"), service.vhost.url, "default", stdin=body_of("from-node"))
     await assert_sent(service, "from-node")
+
+
+# Each of these would end the connection of whoever reads it, and so of every worker in turn.
+UNREADABLE: Final[dict[str, dict[str, Any]]] = {
+    "correlation_id": {"reply_to": "answers", "correlation_id": b"\xff\xfe"},
+    "reply_to": {"reply_to": b"\xff\xfe"},
+    "message_id": {"message_id": b"\xff" * 255},
+    "type": {"type": b"\xff"},
+    "header": {"headers": {b"\xff": "x"}},
+    "timestamp": {"timestamp": 2**63},
+}
+
+
+async def test_properties_that_nobody_can_read_do_not_stop_the_jobs_of_all(service: Service) -> None:
+    def publish() -> None:
+        with pika.BlockingConnection(pika.URLParameters(service.vhost.url)) as connection:
+            channel = connection.channel()
+            channel.confirm_delivery()
+            for name, properties in UNREADABLE.items():
+                told = pika.BasicProperties(delivery_mode=2, **properties)
+                channel.basic_publish("otpost.jobs", "default", body_of(f"odd-{name}"), told, mandatory=True)
+
+    await asyncio.to_thread(publish)
+    for name in UNREADABLE:
+        await service.wait_for_result(f"odd-{name}", "accepted")
+    assert service.requests() == len(UNREADABLE)

@@ -15,6 +15,7 @@ from otpost.errors import AccessRefused, BrokerUnreachable, QueueRefused
 from otpost.provisioning import TopologyMode, provision
 from otpost.rabbitmq import ConnectionLost
 from otpost_worker.agreement import LedgerDiffers, NoMark, NotCompared, Other, Same
+from otpost_worker.brokers.rabbitmq.foreign import tolerate_foreign_properties
 from otpost_worker.brokers.rabbitmq.ledger_mark import compare_ledger, mark_ledger
 from otpost_worker.brokers.rabbitmq.reconnecting import CONNECT_TIMEOUT_S
 
@@ -91,6 +92,7 @@ class Intake:
         idle: Callable[[], bool],
         check_every_s: float = 15.0,
     ) -> None:
+        tolerate_foreign_properties()
         self._url = url
         self._name = name
         self._topology = topology
