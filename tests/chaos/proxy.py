@@ -254,6 +254,11 @@ class Proxy:
         self.cut()
         release_ports([self.port])
 
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return len(self._connections)
+
     # Commands
 
     def cut(self) -> int:
@@ -266,7 +271,7 @@ class Proxy:
     def stall(self, *ways: Way) -> int:
         """Pass nothing on until ``resume``, both ways or one; of whom goes away meanwhile nothing arrives any more."""
         self._stalled.update(ways or BOTH_WAYS)
-        return len(self._connections)
+        return self.connections
 
     def resume(self) -> None:
         """Pass on what was held back, and everything from now on."""

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _ALARM: Final = ("set_vm_memory_high_watermark", "0")
 _NO_ALARM: Final = ("set_vm_memory_high_watermark", "absolute", "1GB")
+# A worker that was just killed is back sooner; until then nothing could be struck.
+_CONNECTED_WITHIN_S: Final = 5.0
+_POLL_S: Final = 0.05
 # How long answers may be lost before the order to lose them is taken back.
 _LOSING_S: Final = 4.0
 
@@ -124,6 +127,7 @@ class Striker:
         return proxies if fault.worker is None else [proxies[fault.worker]]
 
     async def _disturb(self, fault: Fault, proxies: Sequence[Proxy]) -> int:
+        await _until_connected(proxies)
         match fault.kind:
             case FaultKind.CUT:
                 return sum(proxy.cut() for proxy in proxies)
@@ -169,3 +173,12 @@ class Striker:
         """Let everything work from now on."""
         for proxy in self.stage.all_proxies:
             await proxy.heal()
+
+
+async def _until_connected(proxies: Sequence[Proxy]) -> None:
+    """Wait a while for something to strike."""
+    until = time.monotonic() + _CONNECTED_WITHIN_S
+    while time.monotonic() < until:
+        if any(proxy.connections for proxy in proxies):
+            return
+        await asyncio.sleep(_POLL_S)
