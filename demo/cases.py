@@ -86,7 +86,11 @@ CASES: Final = (
     Case("unknown-code", "500, unknown code", 5, "+990170{:04}", "failed exhausted", 15, "exhausted", retries=10),
     Case("stale", "expired before it came", 10, "+1206555{:04}", "expired", requests=0, ttl_s=30, age_s=60),
     Case("too-late", "503 until it is too late", 5, "+1203555{:04}", "expired", requests=10, retries=5, ttl_s=45),
-    Case("token", "token refused (190)", 1, "+9990001900{:04}", "expired", requests=1, ttl_s=20, sender="halted"),
+    # Its second request is the first probe, 5 s after the halt; the next one would come too late.
+    Case(
+        "token", "token refused (190)", 1, "+9990001900{:04}",
+        "expired", requests=2, retries=2, ttl_s=20, sender="halted",
+    ),
     Case("not-json", "not JSON", 3, "+1207555{:04}", "failed invalid_job", 0, "invalid_job", form=Form.NOT_JSON),
     Case("field", "unknown field", 3, "+1207556{:04}", "failed invalid_job", 0, "invalid_job", form=Form.UNKNOWN_FIELD),
     Case("number", "no number", 3, "+1207557{:04}", "failed invalid_job", 0, "invalid_job", form=Form.NO_NUMBER),

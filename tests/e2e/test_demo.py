@@ -40,7 +40,7 @@ ROWS = (
     "✓ 500, unknown code 5 failed exhausted 5 failed exhausted 10/10 15/15 5/5",
     "✓ expired before it came 10 expired 10 expired 0/0 0/0 0/0",
     "✓ 503 until it is too late 5 expired 5 expired 5/5 10/10 0/0",
-    "✓ token refused (190) 1 expired 1 expired 0/0 1/1 0/0",
+    "✓ token refused (190) 1 expired 1 expired 2/2 2/2 0/0",
     "✓ not JSON 3 failed invalid_job 3 failed invalid_job 0/0 0/0 3/3",
     "✓ unknown field 3 failed invalid_job 3 failed invalid_job 0/0 0/0 3/3",
     "✓ no number 3 failed invalid_job 3 failed invalid_job 0/0 0/0 3/3",
@@ -48,9 +48,9 @@ ROWS = (
     "✓ refused by mistake 1 failed recipient 1 failed recipient 0/0 1/1 1/1",
     "✓ its replay (run 2) 1 accepted 1 accepted 0/0 1/1 0/0",
     "✓ nothing lost 434 jobs, each with exactly one end; no queue holds any more",
-    "✓ nothing late 489 requests, none after its deadline, none before its not_before",
+    "✓ nothing late 490 requests, none after its deadline, none before its not_before",
     "✓ nothing twice 15 codes went out again, once each: their answers were lost",
-    "✓ metrics add up 374 accepted + 41 failed + 20 expired = 435 jobs; 489 attempts = requests",
+    "✓ metrics add up 374 accepted + 41 failed + 20 expired = 435 jobs; 490 attempts = requests",
 )
 # The demo with one case, of which it expects one request more than there will be.
 WRONG = f"""
