@@ -104,7 +104,7 @@ async def connect(url: str, *, name: str, timeout_s: float) -> AbstractConnectio
                 _with_heartbeat(url), client_properties={"connection_name": name}, connection_class=_Connection
             )
     except asyncio.CancelledError:
-        if _cancelled_by_us():
+        if _times_cancelled():
             raise
         reason, permanent = "the connection was closed while it was opened", False
     except TimeoutError:
@@ -146,35 +146,47 @@ def _with_heartbeat(url: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}heartbeat={_HEARTBEAT_S}"
 
 
-def _cancelled_by_us() -> bool:
+def _times_cancelled() -> int:
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return task.cancelling() if task is not None else 0
 
 
 @asynccontextmanager
 async def translated(*, right: str = "use") -> AsyncIterator[None]:
     """Turn what aio-pika raises while a channel is used into this module's errors.
 
-    *right* is what the broker's user has to be allowed: ``configure``, ``write`` or ``read``.
+    *right* is what the broker's user has to be allowed: ``configure``, ``write`` or ``read``. A task that is cancelled
+    meanwhile ends as cancelled, whatever the library makes of that: now and then it swallows it.
     """
+    before = _times_cancelled()
     try:
         yield
-    except asyncio.CancelledError as error:
-        if _cancelled_by_us():
+    except (Exception, asyncio.CancelledError) as error:
+        if _times_cancelled() > before:
+            raise asyncio.CancelledError from error
+        meant = _meaning(error, right)
+        if meant is error:
             raise
-        raise ConnectionLost("the connection was closed") from error
-    except amqp.PublishError as error:
-        raise Unroutable("no queue is bound for this message") from error
-    except amqp.DeliveryError as error:
-        raise Nacked("a queue refused the message") from error
-    except TimeoutError as error:
-        raise NoConfirm("no confirm in time") from error
-    except (amqp.AMQPError, ChannelInvalidStateError, OSError) as error:
-        raise _closed(error, right) from error
-    except Exception as error:
-        if type(error) is Exception:  # how aiormq rejects a future without a reason
-            raise ConnectionLost("the connection was closed") from error
-        raise
+        raise meant from error
+    if _times_cancelled() > before:
+        raise asyncio.CancelledError
+
+
+def _meaning(error: BaseException, right: str) -> BaseException:
+    """Say what an error of the library means; those that are not its own stay what they are."""
+    match error:
+        case asyncio.CancelledError():  # nobody has cancelled us
+            return ConnectionLost("the connection was closed")
+        case amqp.PublishError():
+            return Unroutable("no queue is bound for this message")
+        case amqp.DeliveryError():
+            return Nacked("a queue refused the message")
+        case TimeoutError():
+            return NoConfirm("no confirm in time")
+        case amqp.AMQPError() | ChannelInvalidStateError() | OSError():
+            return _closed(error, right)
+    # The last is how aiormq rejects a future without a reason.
+    return ConnectionLost("the connection was closed") if type(error) is Exception else error
 
 
 def _closed(error: Exception, right: str) -> OtpostError:

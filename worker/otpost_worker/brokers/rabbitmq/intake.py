@@ -259,7 +259,9 @@ class Intake:
             await asyncio.sleep(self._check_every_s)
             missing, waiting = [], []
             for queue in (consumer.queue for consumer in consumers):
-                state = await declaring.inspect_queue(connection, queue, timeout_s=CONNECT_TIMEOUT_S)
+                # Whoever stops us shall not stop this: the library gives up a channel whose question is cancelled in
+                # a way that can cost the whole connection, with the acknowledgements of all that is in hand.
+                state = await asyncio.shield(declaring.inspect_queue(connection, queue, timeout_s=CONNECT_TIMEOUT_S))
                 if state is None or state.consumers == 0:
                     missing.append(queue)
                 elif state.ready:

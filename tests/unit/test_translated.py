@@ -1,0 +1,91 @@
+"""What the broker library raises becomes ours; and whoever cancels a task can rely on it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from otpost.rabbitmq import ConnectionLost, NoConfirm, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+
+async def swallows_it() -> None:
+    """Do as the library does when a channel is closed."""
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        return
+
+
+async def fails_of_it() -> None:
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError as error:
+        raise OSError("the channel is closed") from error
+
+
+@pytest.mark.parametrize("library", [swallows_it, fails_of_it])
+async def test_a_task_that_is_cancelled_ends_as_cancelled_whatever_the_library_makes_of_it(
+    library: Callable[[], Awaitable[None]],
+) -> None:
+    async def use() -> None:
+        async with translated():
+            await library()
+
+    task = asyncio.create_task(use())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()
+
+
+async def test_a_timeout_around_it_stays_a_timeout_although_the_library_swallows_its_cancellation() -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01), translated():
+            await swallows_it()
+
+
+async def test_a_cancellation_that_is_the_librarys_own_is_a_lost_connection() -> None:
+    with pytest.raises(ConnectionLost):
+        async with translated():
+            raise asyncio.CancelledError
+
+
+async def test_the_librarys_own_cancellation_is_a_lost_connection_also_while_a_cancelled_task_clears_up() -> None:
+    told: list[Exception] = []
+
+    async def use() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            try:
+                async with translated():
+                    raise asyncio.CancelledError
+            except ConnectionLost as error:
+                told.append(error)
+
+    task = asyncio.create_task(use())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    assert len(told) == 1
+
+
+async def test_an_error_without_a_reason_is_a_lost_connection_and_no_confirm_in_time_is_told_apart() -> None:
+    with pytest.raises(ConnectionLost):
+        async with translated():
+            raise Exception  # noqa: TRY002 - how the library rejects a future without a reason
+    with pytest.raises(NoConfirm):
+        async with translated():
+            raise TimeoutError
+
+
+async def test_an_error_that_is_not_the_librarys_stays_what_it_is() -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with translated():
+            raise ZeroDivisionError
