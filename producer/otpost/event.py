@@ -1,4 +1,4 @@
-"""Events that concern a sender and not one job (contract, section 3); the worker does not publish them yet."""
+"""Events that concern a sender and not one job (contract, section 3)."""
 
 from __future__ import annotations
 
