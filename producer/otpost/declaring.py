@@ -5,7 +5,6 @@ Each call has a channel of its own, since the broker answers "no" by closing the
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -67,10 +66,10 @@ async def inspect_queue(connection: AbstractConnection, name: str, *, timeout_s:
 
     :raises ConnectionLost: the connection is gone. :raises QueueRefused: we may not ask.
     """
-    async with translated():
+    async with translated(within_s=timeout_s):
         channel = await open_channel(connection, confirms=False)
         try:
-            queue = await channel.declare_queue(name, passive=True, timeout=timeout_s)
+            queue = await channel.declare_queue(name, passive=True)
         except amqp.ChannelNotFoundEntity:
             return None
         except ChannelAccessRefused as error:
@@ -99,10 +98,10 @@ async def declare_exclusive(connection: AbstractConnection, name: str, *, timeou
     :raises QueueLocked: another connection has it. :raises QueueRefused: we may not. :raises ConnectionLost: the
     connection is gone.
     """
-    async with translated():
+    async with translated(within_s=timeout_s):
         channel = await open_channel(connection, confirms=False)
         try:
-            await channel.declare_queue(name, exclusive=True, auto_delete=True, timeout=timeout_s)
+            await channel.declare_queue(name, exclusive=True, auto_delete=True)
         except ChannelLockedResource as error:
             raise QueueLocked(f"the queue {name} belongs to another connection") from error
         except ChannelAccessRefused as error:
@@ -117,7 +116,7 @@ async def declare(connection: AbstractConnection, wanted: Topology, *, timeout_s
     :raises TopologyDiffers: something exists with other arguments. :raises AccessRefused: the user may not do this.
     :raises ConnectionLost: the connection is gone.
     """
-    async with translated(), asyncio.timeout(timeout_s):
+    async with translated(within_s=timeout_s):
         channel = await open_channel(connection, confirms=False)
         wire = await wire_of(channel)
         declared: Exchange | Queue | None = None

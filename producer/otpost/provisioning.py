@@ -10,7 +10,6 @@ have no such argument; one that is deleted within that millisecond comes back ju
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from aio_pika import exceptions as amqp
@@ -76,7 +75,7 @@ async def verify(connection: AbstractConnection, wanted: Topology, *, timeout_s:
 
     :raises ConnectionLost: the connection is gone, or there was no answer within *timeout_s* seconds.
     """
-    async with translated(), asyncio.timeout(timeout_s), _Questions(connection) as questions:
+    async with translated(within_s=timeout_s), _Questions(connection) as questions:
         return [
             *[finding for exchange in wanted.exchanges for finding in await _compare_exchange(questions, exchange)],
             *[finding for queue in wanted.queues for finding in await _compare_queue(questions, queue)],
@@ -90,7 +89,7 @@ async def find_missing(
 
     :raises ConnectionLost: the connection is gone, or there was no answer within *timeout_s* seconds.
     """
-    async with translated(), asyncio.timeout(timeout_s), _Questions(connection) as questions:
+    async with translated(within_s=timeout_s), _Questions(connection) as questions:
         return [finding for name in queues for finding in await _exists(questions, Queue(name, {}))]
 
 

@@ -3,6 +3,10 @@
 Two of them are not obvious. A connection that dies while a confirm is awaited rejects the waiting future with
 ``CancelledError``, although nobody cancelled anything, or with a bare ``Exception``. And from a connection that
 is gone every publish fails at once, so that waiting for a better one is left to the caller.
+
+Time-outs stand around the library's calls and are not passed into them: with one, an RPC waits by ``asyncio.wait_for``,
+which in Python 3.11 loses a cancellation that comes together with the result. When that happens to the cancellation by
+which the library lets go of whoever waits on a dead connection, it waits for the whole time-out.
 """
 
 from __future__ import annotations
@@ -152,15 +156,18 @@ def _times_cancelled() -> int:
 
 
 @asynccontextmanager
-async def translated(*, right: str = "use") -> AsyncIterator[None]:
-    """Turn what aio-pika raises while a channel is used into this module's errors.
+async def translated(*, right: str = "use", within_s: float | None = None) -> AsyncIterator[None]:
+    """Turn what aio-pika raises while a channel is used into this module's errors; ``NoConfirm`` after *within_s*.
 
     *right* is what the broker's user has to be allowed: ``configure``, ``write`` or ``read``. A task that is cancelled
     meanwhile ends as cancelled, whatever the library makes of that: now and then it swallows it.
     """
     before = _times_cancelled()
     try:
-        yield
+        async with asyncio.timeout(within_s):
+            yield
+            if _times_cancelled() > before:
+                raise asyncio.CancelledError  # noqa: TRY301 - so that the time-out knows it for its own, where it is
     except (Exception, asyncio.CancelledError) as error:
         if _times_cancelled() > before:
             raise asyncio.CancelledError from error
@@ -168,8 +175,6 @@ async def translated(*, right: str = "use") -> AsyncIterator[None]:
         if meant is error:
             raise
         raise meant from error
-    if _times_cancelled() > before:
-        raise asyncio.CancelledError
 
 
 def _meaning(error: BaseException, right: str) -> BaseException:
@@ -307,17 +312,16 @@ class Consumer:
         async def consumer_callback(message: DeliveredMessage) -> None:
             on_message(message)
 
-        async with translated(right="read"):
+        async with translated(right="read", within_s=timeout_s):
             channel = await open_channel(connection, confirms=False)
             consumer = cls(channel, await wire_of(channel), queue, on_death)
             try:
-                await consumer._wire.basic_qos(prefetch_count=prefetch, timeout=timeout_s)
+                await consumer._wire.basic_qos(prefetch_count=prefetch)
                 answer = await consumer._wire.basic_consume(
                     queue,
                     consumer_callback,
                     no_ack=no_ack,
                     arguments=table_of(arguments) if arguments else None,
-                    timeout=timeout_s,
                 )
             except amqp.ChannelNotFoundEntity as error:
                 raise QueueRefused(f"there is no queue {queue}; declare it with 'otpost topology declare'") from error
@@ -362,7 +366,7 @@ class Consumer:
         if self._tag is None or self._dead.is_set():
             return
         try:
-            async with translated(), asyncio.timeout(_CLOSE_TIMEOUT_S):
+            async with translated(within_s=_CLOSE_TIMEOUT_S):
                 await self._wire.basic_cancel(self._tag)
         except ConnectionLost:
             return
@@ -375,9 +379,9 @@ class Consumer:
 async def close_quietly(resource: AbstractChannel | AbstractConnection) -> None:
     """Close a channel or a connection that may be gone already, within 5 s."""
     try:
-        async with asyncio.timeout(_CLOSE_TIMEOUT_S), translated():
+        async with translated(within_s=_CLOSE_TIMEOUT_S):
             await resource.close()
-    except (OtpostError, TimeoutError, RuntimeError):
+    except (OtpostError, RuntimeError):
         return
 
 

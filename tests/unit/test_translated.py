@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
-from typing import TYPE_CHECKING
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
+import otpost
+import otpost_worker
 from otpost.rabbitmq import ConnectionLost, NoConfirm, translated
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+
+_SOURCES: Final = [
+    *Path(otpost.__file__).parent.rglob("*.py"),
+    *Path(otpost_worker.__file__).parent.rglob("*.py"),
+]
+# What the library does by asking the broker and waiting for the answer. Publishing is no such question.
+_ASKING: Final = re.compile(r"declare_|get_queue|get_exchange|exchange_|queue_|basic_(qos|consume|cancel|get|recover)")
 
 
 async def swallows_it() -> None:
@@ -28,12 +41,13 @@ async def fails_of_it() -> None:
         raise OSError("the channel is closed") from error
 
 
+@pytest.mark.parametrize("within_s", [None, 60.0])
 @pytest.mark.parametrize("library", [swallows_it, fails_of_it])
 async def test_a_task_that_is_cancelled_ends_as_cancelled_whatever_the_library_makes_of_it(
-    library: Callable[[], Awaitable[None]],
+    library: Callable[[], Awaitable[None]], within_s: float | None
 ) -> None:
     async def use() -> None:
-        async with translated():
+        async with translated(within_s=within_s):
             await library()
 
     task = asyncio.create_task(use())
@@ -46,6 +60,12 @@ async def test_a_task_that_is_cancelled_ends_as_cancelled_whatever_the_library_m
 async def test_a_timeout_around_it_stays_a_timeout_although_the_library_swallows_its_cancellation() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01), translated():
+            await swallows_it()
+
+
+async def test_its_own_timeout_is_a_confirm_that_did_not_come_although_the_library_swallows_its_cancellation() -> None:
+    with pytest.raises(NoConfirm):
+        async with translated(within_s=0.01):
             await swallows_it()
 
 
@@ -89,3 +109,14 @@ async def test_an_error_that_is_not_the_librarys_stays_what_it_is() -> None:
     with pytest.raises(ZeroDivisionError):
         async with translated():
             raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("source", _SOURCES, ids=lambda source: source.name)
+def test_no_question_to_the_broker_is_given_a_timeout_by_which_the_library_loses_a_cancellation(source: Path) -> None:
+    given = [
+        f"line {call.lineno}"
+        for call in ast.walk(ast.parse(source.read_text()))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and _ASKING.match(call.func.attr)
+        if any(keyword.arg == "timeout" for keyword in call.keywords)
+    ]
+    assert given == []
