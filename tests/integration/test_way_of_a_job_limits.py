@@ -58,3 +58,32 @@ async def test_a_sender_resumes_though_the_clock_was_set_back_while_it_was_halte
             await way.deliver(envelope(job_body(id=job_id, to=to, created_at="2026-11-23T19:00:00Z")))
     assert world.provider.callbacks == ["job-1", "job-2", "job-3"]
     assert [news.change for news in world.news] == ["halted", "resumed"]
+
+
+async def test_a_claim_that_is_granted_before_the_last_moment_to_start_but_heard_of_after_it_is_not_used(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path / "ledger.db")
+    # The deadline is in 300 s, and a request may take 5 s of them.
+    world.clock.reach(NOW + 294.9)
+    world.after_claim = lambda: world.clock.reach(NOW + 295.1)
+    async with asyncio.timeout(PATIENCE_S):
+        await world.deliver(envelope())
+    assert world.provider.callbacks == []
+    assert world.heard == ["job-1/1/1/expired"]
+    assert world.waiting == []
+
+
+async def test_a_job_whose_recipients_turn_comes_too_late_expires_at_once(tmp_path: Path) -> None:
+    world = World(tmp_path / "ledger.db")
+    # All of its recipient's burst start at once.
+    world.rate = 1000.0
+    async with world.ledger() as ledger, asyncio.timeout(PATIENCE_S):
+        way = world.deliverer(ledger)
+        for number in range(45):
+            await way.deliver(envelope(job_body(id=f"job-{number}")))
+        # The turn is in 6.5 s; of 11 s until the deadline the request may take 5.
+        await way.deliver(envelope(job_body(id="late", ttl_s=11)))
+    assert len(world.provider.callbacks) == 45
+    assert world.heard[45:] == ["late/1/1/expired"]
+    assert world.waiting == []
