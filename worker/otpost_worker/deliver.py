@@ -298,10 +298,13 @@ class Deliverer:
 
     def _last_step(self, end: MustEnd, parcel: Parcel, ending: Ending | None) -> Step:
         now, name = self._clock(), self._sender.provider.name
-        if end.unknown is not None or (ending is None and end.history.failures_of(Kind.UNKNOWN)):
+        ending = _expiry_first(ending, late=now > parcel.deadline)
+        # Whoever reads "expired" may rely on it that nothing has arrived.
+        in_doubt = isinstance(ending, Expire) and end.history.failures_of(Kind.UNKNOWN) > 0
+        if end.unknown is not None or in_doubt:
             error = Error(Kind.UNKNOWN, title="Answer lost", detail="it may have arrived; it is not sent again")
             return failed(error, subject_of(parcel, provider=name, attempt=end.unknown), now=now)
-        return step_of(_expiry_first(ending, late=now > parcel.deadline), subject_of(parcel, provider=name), now=now)
+        return step_of(ending, subject_of(parcel, provider=name), now=now)
 
     async def _refuse(self, unreadable: Unreadable) -> None:
         envelope, now = unreadable.envelope, self._clock()
