@@ -24,6 +24,7 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelInvalidStateError
 
 from otpost.diagnosis import diagnosis, product_of, too_old
 from otpost.errors import AccessRefused, BrokerUnreachable, OtpostError, QueueRefused
+from otpost.library_logs import keep_payloads_out_of_logs
 from otpost.wire import let_go_when_closed, wire_connection
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ JSON: Final = "application/json"
 _CLOSE_TIMEOUT_S: Final = 5.0
 # The library gives up after three of these without a sign of life.
 _HEARTBEAT_S: Final = 10
+
+keep_payloads_out_of_logs()
 
 
 class ConnectionLost(OtpostError):
