@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from cases import CASES
 from otpost import OtpostError
-from otpost.rabbitmq import visible_url
+from otpost.urls import visible_url
 from processes import DemoFailed
 from showing import Show
 from story import Stage, tell

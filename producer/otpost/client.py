@@ -25,6 +25,7 @@ from otpost.replies import Replies
 from otpost.results import Position, read_results
 from otpost.sealing import PublicKey
 from otpost.topology import DEFAULT_SENDER, JOBS
+from otpost.urls import visible_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -246,7 +247,7 @@ class Producer:
         except (rabbitmq.Nacked, rabbitmq.Unroutable) as error:
             raise NotConfirmed([job.id], str(error)) from error
         except TimeoutError:
-            reason = f"{trouble or rabbitmq.visible_url(self._url) + ': no answer'}, for {within_s:g} s"
+            reason = f"{trouble or visible_url(self._url) + ': no answer'}, for {within_s:g} s"
             raise (NotConfirmed([job.id], reason) if published else BrokerUnreachable(reason)) from trouble
 
     async def send_many(
@@ -326,7 +327,7 @@ class Producer:
                     else:
                         return
         except TimeoutError:
-            where = rabbitmq.visible_url(self._url)
+            where = visible_url(self._url)
             raise BrokerUnreachable(f"{where}: no lasting connection within {self._timeout_s:g} s") from None
 
     async def _check_sender(self, sender: str) -> None:

@@ -9,6 +9,7 @@ from aio_pika.abc import AbstractRobustConnection
 
 from otpost import rabbitmq
 from otpost.errors import BrokerUnreachable, ProducerClosed
+from otpost.urls import visible_url
 from otpost.wire import let_go_when_closed
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Link:
                         self._publisher = await rabbitmq.Publisher.open(self._connection)
                 except (rabbitmq.ConnectionLost, TimeoutError) as error:
                     reason = str(error) or f"no channel within {self._timeout_s:g} s"
-                    raise BrokerUnreachable(f"{rabbitmq.visible_url(self._url)}: {reason}") from error
+                    raise BrokerUnreachable(f"{visible_url(self._url)}: {reason}") from error
                 if self._closed.is_set():  # while it was being opened
                     await self._let_go()
                     raise ProducerClosed
@@ -80,7 +81,7 @@ class Link:
     async def _connect(self) -> AbstractConnection:
         if self._given is None:
             return await rabbitmq.connect(self._url, name=_NAME, timeout_s=self._timeout_s)
-        where = rabbitmq.visible_url(self._url)
+        where = visible_url(self._url)
         if not self._given.connected.is_set():
             if self._given.is_closed or not isinstance(self._given, AbstractRobustConnection):
                 raise BrokerUnreachable(

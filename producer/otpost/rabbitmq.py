@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Self, cast
-from urllib.parse import urlsplit
 
 import aio_pika
 from aio_pika import exceptions as amqp
@@ -25,6 +24,7 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelInvalidStateError
 from otpost.diagnosis import diagnosis, product_of, too_old
 from otpost.errors import AccessRefused, BrokerUnreachable, OtpostError, QueueRefused
 from otpost.library_logs import keep_payloads_out_of_logs
+from otpost.urls import UNREADABLE, read_url, visible_url
 from otpost.wire import let_go_when_closed, wire_connection
 
 if TYPE_CHECKING:
@@ -83,25 +83,15 @@ def properties(
     )
 
 
-def visible_url(url: str) -> str:
-    """Show a broker's URL without its password."""
-    try:
-        parsed = urlsplit(url)
-        host = parsed.hostname or ""
-        port = f":{parsed.port}" if parsed.port else ""
-    except ValueError:
-        return "(not a URL)"
-    user = f"{parsed.username}@" if parsed.username else ""
-    return f"{parsed.scheme}://{user}{host}{port}{parsed.path}"
-
-
 async def connect(url: str, *, name: str, timeout_s: float) -> AbstractConnection:
     """Open one connection; it does not reconnect by itself.
 
     :raises BrokerUnreachable: with what is wrong and what to do about it.
     """
-    where = visible_url(url)
-    if not where.startswith(("amqp://", "amqps://")):
+    where, parsed = visible_url(url), read_url(url)
+    if where == UNREADABLE:
+        raise BrokerUnreachable(f"{where}; see OTPOST_BROKER_URL", permanent=True)
+    if parsed is None or parsed.scheme not in {"amqp", "amqps"}:
         raise BrokerUnreachable(
             f"{where}: a broker's URL begins with amqp:// or amqps://; see OTPOST_BROKER_URL", permanent=True
         )
@@ -118,7 +108,7 @@ async def connect(url: str, *, name: str, timeout_s: float) -> AbstractConnectio
         reason = f"no answer within {timeout_s:g} s; is a firewall in between, or another service on that port?"
         permanent = False
     except Exception as error:  # noqa: BLE001 - a foreign protocol on that port fails in any of a dozen ways
-        reason, permanent = diagnosis(error, urlsplit(url))
+        reason, permanent = diagnosis(error, parsed)
     else:
         let_go_when_closed(connection)
         old = too_old(*server_of(connection))

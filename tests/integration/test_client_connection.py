@@ -56,6 +56,14 @@ class TestBrokerUnreachable:
             f"{scheme}://eve@127.0.0.1:5672/: a broker's URL begins with amqp:// or amqps://; see OTPOST_BROKER_URL"
         )
 
+    @pytest.mark.parametrize("password", ["/s3cret", "8/s3cret", "12?s3cret", "12#s3cret", "s3cret/1"])
+    async def test_a_password_is_not_percent_encoded(self, password: str) -> None:
+        message = await self.message_of(f"amqp://eve:{password}@127.0.0.1/", permanent=True)
+        assert message == (
+            "(a URL that cannot be read: it has to be scheme://user:password@host:port/…, and in its password / ? # @ "
+            "have to be written %2F %3F %23 %40); see OTPOST_BROKER_URL"
+        )
+
     async def test_a_server_of_http_listens_there(self) -> None:
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.read(8)

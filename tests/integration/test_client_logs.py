@@ -11,7 +11,7 @@ from aiormq import spec
 from aiormq.abc import DeliveredMessage
 from pamqp.header import ContentHeader
 
-from otpost import BlockingProducer, OtpJob, Producer, rabbitmq
+from otpost import BlockingProducer, OtpJob, Producer
 from service import CODE, NUMBER, PATIENCE_S, running_service
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ async def service(vhost: Vhost, tmp_path: Path) -> AsyncIterator[Service]:
 @pytest.fixture
 def everything(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """A log whose owner wants to be told everything, and says so after the client was imported."""
-    assert rabbitmq
     for name in (None, *LIBRARIES):
         caplog.set_level(logging.DEBUG, logger=name)
     return caplog

@@ -17,6 +17,7 @@ from otpost.provisioning import TopologyMode
 from otpost.rabbitmq import DEFAULT_BROKER_URL
 from otpost.sealing import PrivateKey, PublicKey
 from otpost.topology import DEFAULT_SENDER
+from otpost.urls import read_url
 from otpost_worker.providers.cloud_api_codes import DEFAULT_API_BASE, DEFAULT_API_VERSION
 
 if TYPE_CHECKING:
@@ -74,6 +75,10 @@ def _names_a_ledger(secret: SecretStr) -> SecretStr:
         return secret
     if not re.match(r"rediss?://", url):
         raise ValueError("must begin with sqlite:///, redis:// or rediss://")
+    if read_url(url) is None:
+        raise ValueError(
+            "must be redis://user:password@host:port/0; in the password / ? # @ have to be written %2F %3F %23 %40"
+        )
     _is_an_address(url)
     if not re.fullmatch(r"/?[0-9]*", urlsplit(url).path):
         raise ValueError("must end in the number of a database, such as /0, or in nothing")

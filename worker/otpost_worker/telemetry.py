@@ -33,7 +33,7 @@ _SECRET_KEYS: Final = frozenset(
 )
 _NUMBER: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 _WAMID: Final = re.compile(r"wamid\.[A-Za-z0-9+/=_-]{8,}")
-_PASSWORD: Final = re.compile(r"(amqps?://[^:/@\s]*):\S*@")
+_PASSWORD: Final = re.compile(r"((?:amqp|redis)s?://[^:/@\s]*):\S*@")
 # aiormq prints whole payloads at DEBUG, codes included; none of these may go below INFO.
 _LIBRARIES: Final = ("aiormq", "aio_pika", "aiohttp", "asyncio")
 

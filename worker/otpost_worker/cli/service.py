@@ -11,7 +11,7 @@ import click
 from pydantic import BaseModel, SecretStr
 from rich.table import Table
 
-from otpost.rabbitmq import visible_url
+from otpost.urls import visible_url
 from otpost_worker.cli.completing import sender_names
 from otpost_worker.cli.context import (
     NO_SENDER,

@@ -11,9 +11,9 @@ import click
 from otpost import declaring, provisioning, rabbitmq
 from otpost.differences import Trouble
 from otpost.errors import OtpostError
-from otpost.rabbitmq import visible_url
 from otpost.topology import DROPPED
 from otpost.topology import topology as topology_of
+from otpost.urls import visible_url
 from otpost_worker.brokers.rabbitmq.ledger_mark import forget_ledger
 from otpost_worker.cli.completing import sender_names
 from otpost_worker.cli.context import NO_SENDER, broker_url, confirm, json_option, load_settings, print_json, run_async

@@ -11,6 +11,7 @@ from yarl import URL
 from otpost import declaring, provisioning, rabbitmq
 from otpost.errors import BrokerUnreachable, OtpostError
 from otpost.topology import DEAD, DROPPED, job_queue
+from otpost.urls import visible_url
 from otpost_worker.brokers.rabbitmq.ledger_mark import compare_ledger
 from otpost_worker.clocks import clock_offset_s
 from otpost_worker.doctor.facts import BrokerFacts, LedgerFacts, LedgerTrouble, NotAsked, ProviderFacts
@@ -56,7 +57,7 @@ async def ask_broker(
         product, version = rabbitmq.server_of(connection)
         names = [*map(job_queue, senders), DEAD, DROPPED]
         return BrokerFacts(
-            rabbitmq.visible_url(url),
+            visible_url(url),
             product,
             version,
             await _answer(_differences(connection, wanted)),

@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from otpost import rabbitmq
 from otpost.topology import topology
+from otpost.urls import visible_url
 from otpost_worker.doctor.asking import NoBroker, ask_broker, ask_ledger, ask_provider
 from otpost_worker.doctor.broker import judge_broker, unreachable
 from otpost_worker.doctor.facts import LedgerFacts
@@ -84,7 +84,7 @@ async def _examine_broker(patient: Patient, ledger: LedgerFacts | LedgerTrouble)
     identity = ledger.identity if isinstance(ledger, LedgerFacts) else None
     facts = await ask_broker(url, wanted, senders, ledger=identity)
     if isinstance(facts, NoBroker):
-        return [unreachable(rabbitmq.visible_url(url), facts.why), *judge_ledger(ledger, None)]
+        return [unreachable(visible_url(url), facts.why), *judge_ledger(ledger, None)]
     where = management_url(url, patient.management)
     return [
         *judge_broker(facts, senders, passive=patient.passive),

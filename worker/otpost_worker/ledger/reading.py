@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from otpost.rabbitmq import visible_url
+from otpost.urls import visible_url
 from otpost_worker.ledger.opening import SQLITE
 from otpost_worker.ledger.sqlite.reading import open_file_to_read
 from otpost_worker.ports import Archive

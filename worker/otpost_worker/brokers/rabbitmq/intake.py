@@ -14,6 +14,7 @@ from otpost.declaring import TopologyDiffers
 from otpost.errors import AccessRefused, BrokerUnreachable, QueueRefused
 from otpost.provisioning import TopologyMode, provision
 from otpost.rabbitmq import ConnectionLost
+from otpost.urls import visible_url
 from otpost_worker.agreement import LedgerDiffers, NoMark, NotCompared, Other, Same
 from otpost_worker.brokers.rabbitmq.foreign import tolerate_foreign_properties
 from otpost_worker.brokers.rabbitmq.ledger_mark import compare_ledger, mark_ledger
@@ -161,7 +162,7 @@ class Intake:
         self._outage.met("broker.unreachable", str(error), part=_JOBS, aspect=aspect, retry_in_s=round(pause_s, 2))
 
     def _lost(self, error: Exception) -> None:
-        where = rabbitmq.visible_url(self._url)
+        where = visible_url(self._url)
         reason = f"{where}: {error}; consuming goes on by itself as soon as the broker serves us again"
         self._outage.met("broker.lost", reason, part=_JOBS)
 

@@ -15,6 +15,7 @@ from otpost.errors import AccessRefused, BrokerUnreachable
 from otpost.rabbitmq import ConnectionLost, Nacked, NoConfirm, Unroutable
 from otpost.result import EVENT_TYPE, RESULT_TYPE
 from otpost.topology import DEAD, HEADER_TRACEPARENT, JOBS, RESULTS, delay_route
+from otpost.urls import visible_url
 from otpost_worker.brokers.rabbitmq.messages import job_properties, letter_headers
 from otpost_worker.brokers.rabbitmq.reconnecting import CONNECT_TIMEOUT_S
 from otpost_worker.outage_log import OutageLog
@@ -214,7 +215,7 @@ class Outbox:
                 self._not_published("publish.unconfirmed", reason, exchange)
                 await self._give_up(publisher)
             except ConnectionLost:
-                where = rabbitmq.visible_url(self._url)
+                where = visible_url(self._url)
                 reason = f"{where}: the connection for results is lost; it is opened again, and nothing of it is lost"
                 self._outage.met("broker.lost", reason, part=_RESULTS)
                 await self._give_up(publisher)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
-from urllib.parse import urlsplit
 
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import Connection, parse_url
@@ -18,6 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, NoScriptError, RedisError
 
+from otpost.urls import UNREADABLE, read_url
 from otpost_worker.ledger.redis.remedies import describe
 from otpost_worker.ledger.redis.scripts import PATIENCE_S
 from otpost_worker.ports import LedgerUnavailable
@@ -176,7 +176,9 @@ class Link:
 
 def _where(url: str) -> str:
     """Show a URL without its secrets."""
-    parsed = urlsplit(url)
+    parsed = read_url(url)
+    if parsed is None:
+        return UNREADABLE
     host = f"[{parsed.hostname}]" if ":" in (parsed.hostname or "") else parsed.hostname
     return f"{parsed.scheme}://{host}:{parsed.port or 6379}/{parsed.path.strip('/') or 0}"
 
