@@ -19,6 +19,8 @@ from otpost.sealing import PublicKey
 JOB_TYPE: Final = "otpost.job.v1"
 MAX_BODY_BYTES: Final = 16 * 1024
 MAX_REF_BYTES: Final = 1024
+# Every result nests it once more, and JSON libraries refuse to write, or to read, what is too deep.
+MAX_REF_DEPTH: Final = 32
 MAX_LIFETIME_S: Final = 5400.0
 DEFAULT_LIFETIME_S: Final = 600.0
 # A deadline is judged by the worker's clock; a producer's clock may run ahead by this much
@@ -160,12 +162,24 @@ def _ref(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _refuse("must be an object")
     try:
-        size = len(orjson.dumps(value))
+        encoded = orjson.dumps(value)
     except TypeError:
-        raise _refuse("must be an object of JSON values with string keys") from None
-    if size > MAX_REF_BYTES:
+        rule = f"must be an object of JSON values with string keys, nested at most {MAX_REF_DEPTH} deep"
+        raise _refuse(rule) from None
+    if len(encoded) > MAX_REF_BYTES:
         raise _refuse("must be at most 1 KiB of JSON")
+    if encoded.count(b"{") + encoded.count(b"[") > MAX_REF_DEPTH and _depth(orjson.loads(encoded)) > MAX_REF_DEPTH:
+        raise _refuse(f"must be nested at most {MAX_REF_DEPTH} deep")
     return value
+
+
+def _depth(outermost: object) -> int:
+    """Count how many objects and lists lie within one another at the deepest place."""
+    depth, level = 0, [outermost]
+    while level := [one for one in level if isinstance(one, (dict, list))]:
+        depth += 1
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+    return depth
 
 
 def _version(value: object) -> int:
@@ -244,13 +258,14 @@ class OtpJob(BaseModel):
         default=None, description="Not sent before this instant, which is earlier than the end."
     )
     ref: Annotated[dict[str, Any], BeforeValidator(_ref), _REF_SCHEMA] | None = Field(
-        default=None, repr=False, description="Your own context, at most 1 KiB of JSON, echoed in every result."
+        default=None, repr=False, description="Your own context, at most 1 KiB of JSON, 32 deep, echoed in every result."
     )
     version: Annotated[int, BeforeValidator(_version), _VERSION_SCHEMA] = Field(
         default=1, description="Of the format of jobs."
     )
 
-    def __init__(self, **fields: Any) -> None:  # noqa: ANN401 - pydantic judges them
+    # "self" by its place alone: the body of a job may have a field of any name.
+    def __init__(self, /, **fields: Any) -> None:  # noqa: ANN401 - pydantic judges them
         problems: list[Problem] = []
         try:
             super().__init__(**fields)

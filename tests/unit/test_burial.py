@@ -112,6 +112,8 @@ NO_JOBS: Final = {
     "no object": b"[" + job_body() + b"]",
     "no UTF-8": b"\xff" + job_body(),
     "nothing": b"",
+    "field named self": job_body(self=1),
+    "ref that is too deep": job_body()[:-1] + b',"ref":{"a":' + b"[" * 253 + b"]" * 253 + b"}}",
 }
 
 

@@ -282,6 +282,20 @@ def test_a_ref_of_one_kib_is_kept_and_one_byte_more_is_refused() -> None:
     assert broken(ref={"k": "ä" * 509}) == ["ref"]
 
 
+def nested(depth: int) -> dict[str, object]:
+    """Make an object that is `depth` deep, itself counted."""
+    return {"a": nested(depth - 1)} if depth > 1 else {"a": 1}
+
+
+def test_a_ref_that_is_32_deep_is_kept_and_one_deeper_is_refused() -> None:
+    assert job(ref=nested(32)).ref == nested(32)
+    assert job(ref={"a": [{"b": "[" * 200}, {}], "c": [[]] * 40}).ref == {"a": [{"b": "[" * 200}, {}], "c": [[]] * 40}
+    for ref in (nested(33), {"a": [nested(31)]}, {"a": (nested(31),)}, nested(300)):
+        [problem] = refused(ref=ref).problems
+        assert str(problem).startswith("ref: ")
+        assert "at most 32 deep" in str(problem)
+
+
 @pytest.mark.parametrize("ref", [[], "x", 1, True, {1: "a"}, {"a": {1}}, {"a": 2**70}, {"a": "\ud800"}])
 def test_what_is_no_json_object_is_no_ref(ref: object) -> None:
     assert broken(ref=ref) == ["ref"]

@@ -7,6 +7,7 @@ import traceback
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,6 +40,13 @@ FIELD_NAMES: Final = st.sampled_from(
         "sealed_code",
     ]
 )  # fmt: skip
+
+
+# What means something to Python, to pydantic or to the class itself; to a job it is an unknown field like any other.
+AWKWARD_NAMES: Final = [
+    "self", "cls", "fields", "data", "__class__", "__init__", "__dict__", "__pydantic_extra__", "model_config",
+    "model_fields", "model_fields_set", "deadline", "sealed", "parse", "now", "body", "published_at", "", "\u0000",
+]  # fmt: skip
 
 
 def everything_told(error: BaseException) -> str:
@@ -94,6 +102,38 @@ def test_whatever_is_a_job_is_a_message_that_the_provider_takes(fields: dict[str
 def test_a_job_comes_back_from_the_wire_as_it_was(fields: dict[str, Any]) -> None:
     job = OtpJob(**fields)
     assert OtpJob.parse(job.to_json(), now=fields["created_at"].timestamp()) == job
+
+
+def job_or_none(body: bytes) -> OtpJob | None:
+    """Read the body as a worker does: it is a job, or it is refused; nothing else may come of it."""
+    try:
+        return OtpJob.parse(body, now=NOW)
+    except InvalidJob:
+        return None
+
+
+@PROPERTY
+@given(st.dictionaries(FIELD_NAMES | st.sampled_from(AWKWARD_NAMES) | st.text(max_size=8), JSON, max_size=8))
+def test_any_json_object_whatever_is_a_job_or_an_invalid_one(fields: dict[str, Any]) -> None:
+    job_or_none(json.dumps(fields).encode())
+    job_or_none(json.dumps(GOOD | {"created_at": "2026-01-31T12:00:00Z"} | fields).encode())
+
+
+@pytest.mark.parametrize("name", AWKWARD_NAMES)
+def test_a_field_that_is_named_like_something_of_ours_is_unknown(name: str) -> None:
+    fields = GOOD | {"created_at": "2026-01-31T12:00:00Z", name: 1}
+    assert job_or_none(json.dumps(fields).encode()) is None
+    with pytest.raises(InvalidJob):
+        OtpJob(**fields)
+
+
+@PROPERTY
+@given(st.integers(1, 600), st.sampled_from(["[]", "{}"]))
+def test_a_ref_is_refused_or_can_be_told_in_a_result(depth: int, brackets: str) -> None:
+    left, right = brackets if brackets == "[]" else ('{"a":', "}")
+    body = json.dumps(GOOD | {"created_at": "2026-01-31T12:00:00Z"})[:-1] + f',"ref":{{"a":{left * depth}'
+    job = job_or_none(body.encode() + b"1" + right.encode() * depth + b"}}")
+    assert job is None or json.loads(orjson.dumps({"result": {"ref": job.ref}}))
 
 
 @PROPERTY

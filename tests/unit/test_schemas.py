@@ -236,6 +236,7 @@ def test_what_keeps_every_rule_is_taken_by_both(field: str, value: object) -> No
 # What docs/producers.md says that no schema can tell.
 BEYOND: Final = {
     "at most 1 KiB of JSON": {"ref": {"text": "x" * 1024}},
+    "at most 32 deep": {"ref": {"a": json.loads("[" * 32 + "]" * 32)}},
     "at most 5400 s after created_at": {"ttl_s": None, "expires_at": "2026-01-31T13:30:01Z"},
     "must be earlier than expires_at": {"not_before": "2026-01-31T12:05:00Z"},
     "must be an RFC 3339 time with a zone": {"created_at": "2026-02-30T12:00:00Z"},
