@@ -142,9 +142,17 @@ def _parse_time(value: object) -> datetime | None:
 
 
 def parse_rfc3339(value: str) -> float | None:
-    """Read an RFC 3339 time with a zone into Unix seconds; None where it is none."""
+    """Read an RFC 3339 time with a zone into Unix seconds; None where it is none that ``rfc3339`` could write."""
     moment = _parse_time(value)
-    return moment.timestamp() if moment is not None else None
+    if moment is None:
+        return None
+    seconds = moment.timestamp()
+    try:
+        rfc3339(seconds)
+    except (ValueError, OverflowError):
+        # A zone, or a rounded microsecond, may lead out of the years that there are.
+        return None
+    return seconds
 
 
 def rfc3339(moment: float) -> str:
@@ -258,7 +266,9 @@ class OtpJob(BaseModel):
         default=None, description="Not sent before this instant, which is earlier than the end."
     )
     ref: Annotated[dict[str, Any], BeforeValidator(_ref), _REF_SCHEMA] | None = Field(
-        default=None, repr=False, description="Your own context, at most 1 KiB of JSON, 32 deep, echoed in every result."
+        default=None,
+        repr=False,
+        description="Your own context, at most 1 KiB of JSON, 32 deep, echoed in every result.",
     )
     version: Annotated[int, BeforeValidator(_version), _VERSION_SCHEMA] = Field(
         default=1, description="Of the format of jobs."

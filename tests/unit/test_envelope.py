@@ -122,6 +122,16 @@ def test_the_deadline_of_a_replay_overrides_the_bodys() -> None:
     assert parcel(body(ttl_s=60)).deadline == NOW + 60
 
 
+def test_a_deadline_beyond_what_a_replay_can_give_is_refused() -> None:
+    # otpost dead replay --ttl gives 5400 s at the most; a minute is left to clocks that differ.
+    assert isinstance(open_envelope(Envelope(body(), "default", deadline=NOW + 5460), BOTH, now=NOW), Parcel)
+    found = open_envelope(Envelope(body(), "default", deadline=NOW + 5461), BOTH, now=NOW)
+    assert isinstance(found, Unreadable)
+    [problem] = found.problems
+    assert (problem.field, found.job_id) == ("otpost-deadline", "job-1")
+    assert problem.rule.startswith("(AMQP header) must be at most 5400 s from now")
+
+
 def test_a_job_is_held_until_its_not_before() -> None:
     assert parcel(body(not_before="2026-01-31T12:01:00Z")).hold_until == NOW + 60
     assert parcel(body()).hold_until == 0

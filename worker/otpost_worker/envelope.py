@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import orjson
 
 from otpost.errors import InvalidJob, Problem
-from otpost.job import OtpJob, decode_object, is_job_id
+from otpost.job import CLOCK_SLACK_S, MAX_LIFETIME_S, OtpJob, decode_object, is_job_id
+from otpost.topology import HEADER_DEADLINE
 
 if TYPE_CHECKING:
     from datetime import datetime
 
 # No queue of ours may be told to anybody as a place for replies: a reply there would be taken for a job.
 RESERVED_PREFIX: Final = "otpost."
-MAX_REPLY_NAME_BYTES: Final = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,7 @@ def open_envelope(envelope: Envelope, defaults: Defaults, *, now: float) -> Parc
             else [Problem("language", "is required: this sender has no default (OTPOST_LANGUAGE); name one in the job")]
         ),
         *_reply_problems(envelope.reply),
+        *_deadline_problems(envelope.deadline, now),
     ]
     if problems or template is None or language is None:
         return Unreadable(envelope, tuple(problems), job.id)
@@ -121,6 +122,14 @@ def _reply_problems(reply: Reply | None) -> list[Problem]:
     if reply is None or not reply.queue.startswith(RESERVED_PREFIX):
         return []
     return [Problem("reply_to", f"(AMQP property) may not begin with {RESERVED_PREFIX!r}: name a queue of your own")]
+
+
+def _deadline_problems(deadline: float | None, now: float) -> list[Problem]:
+    """What a replay gives lives no longer than a job may; whoever can publish could write anything here."""
+    if deadline is None or deadline <= now + MAX_LIFETIME_S + CLOCK_SLACK_S:
+        return []
+    rule = f"(AMQP header) must be at most {MAX_LIFETIME_S:g} s from now; only 'otpost dead replay --ttl' writes it"
+    return [Problem(HEADER_DEADLINE, rule)]
 
 
 def readable_id(body: bytes) -> str | None:

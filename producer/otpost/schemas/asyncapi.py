@@ -159,7 +159,14 @@ def _job() -> dict[str, Any]:
             "of created_at), reply_to, correlation_id and the header traceparent."
         ),
         "contentType": _JSON,
-        "headers": _headers({HEADER_TRACEPARENT: {"type": "string", "description": "W3C trace context."}}),
+        "headers": _headers(
+            {
+                HEADER_TRACEPARENT: {
+                    "type": "string",
+                    "description": "W3C trace context; anything else counts as not there.",
+                }
+            }
+        ),
         "correlationId": {"location": "$message.header#/correlation_id", "description": "Given back in each reply."},
         "payload": _ref("components", "schemas", "job"),
         "bindings": _amqp({"messageType": JOB_TYPE}),

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from otpost import topology
 from otpost.job import JOB_TYPE, parse_rfc3339, rfc3339
 from otpost.rabbitmq import properties
-from otpost_worker.envelope import MAX_REPLY_NAME_BYTES, Envelope, Letter, Reply
+from otpost_worker.envelope import Envelope, Letter, Reply
 
 if TYPE_CHECKING:
     from aiormq import spec
     from aiormq.abc import DeliveredMessage
 
 _MAX_COUNT: Final = 1_000_000
+# AMQP's short strings: names of queues, correlation ids.
+_MAX_SHORT_BYTES: Final = 255
+# W3C Trace Context: version, trace, parent, flags; later versions may go on after that. What is longer than a
+# frame would cost the connection with each copy that carries it.
+_MAX_TRACE: Final = 512
+_IDS = r"(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+_TRACE = re.compile(rf"00-{_IDS}|(?!00|ff)[0-9a-f]{{2}}-{_IDS}(?:-[!-~]*)?")
 
 
 def envelope_of(message: DeliveredMessage, sender: str) -> Envelope:
@@ -30,7 +38,7 @@ def envelope_of(message: DeliveredMessage, sender: str) -> Envelope:
         drops=_count(headers, topology.HEADER_DROPS, least=0),
         deadline=_deadline(headers),
         reply=_reply(told),
-        traceparent=text_of(headers.get(topology.HEADER_TRACEPARENT)),
+        traceparent=_trace(headers),
         published_at=told.timestamp if isinstance(told.timestamp, datetime) else None,
     )
 
@@ -87,10 +95,18 @@ def _deadline(headers: dict[str, Any]) -> float | None:
 
 
 def _reply(told: spec.Basic.Properties) -> Reply | None:
-    queue = text_of(told.reply_to)
-    if not queue or len(queue.encode()) > MAX_REPLY_NAME_BYTES:
-        return None
-    return Reply(queue, text_of(told.correlation_id))
+    queue = _short(told.reply_to)
+    return Reply(queue, _short(told.correlation_id)) if queue else None
+
+
+def _short(value: object) -> str | None:
+    text = text_of(value)
+    return text if text is not None and len(text.encode()) <= _MAX_SHORT_BYTES else None
+
+
+def _trace(headers: dict[str, Any]) -> str | None:
+    value = text_of(headers.get(topology.HEADER_TRACEPARENT))
+    return value if value is not None and len(value) <= _MAX_TRACE and _TRACE.fullmatch(value) else None
 
 
 def text_of(value: object) -> str | None:
