@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from otpost.topology import delay_route
+from otpost_worker.ledger.sqlite import SqliteLedger
 from sealed_letters import original
 from service import CODE, NUMBER, declare_topology, job_body, running_service
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from broker import Vhost
+    from otpost_worker.ports import RunStory
     from service import Seen, Service
 
 
@@ -58,6 +60,32 @@ async def test_a_key_that_can_be_no_sender_costs_nobody_anything(service: Servic
     await service.wait_for_result("neighbour", "accepted")
     assert (failed.body["error"]["kind"], letter.headers["otpost-reason"]) == ("no_sender", "no_sender")
     assert service.statuses("job-1") == ["failed"]
+
+
+@pytest.mark.parametrize("key", [NUMBER, NUMBER.removeprefix("+"), "0.0.0.0.0.0.0.0.0.0.0.0.0.0.1." + NUMBER])
+async def test_a_number_in_place_of_a_sender_is_told_nowhere(
+    service: Service, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await service.publish(job_body(), key=key)
+    failed = await service.wait_for_result("job-1", "failed")
+    letter = await service.wait_for_dead_letter("job-1")
+    assert (failed.routing_key, failed.body["sender"]) == ("~unknown.failed", "~unknown")
+    assert failed.body["error"]["detail"] == letter_detail(letter)
+    assert "the key that it was published with" in letter_detail(letter)
+    number = NUMBER.removeprefix("+")
+    assert number not in failed.everything
+    assert number not in str(letter.headers)
+    assert number not in str(await told_of(service))
+    assert number not in capsys.readouterr().out
+
+
+async def told_of(service: Service) -> tuple[RunStory, ...]:
+    async with SqliteLedger(service.ledger) as ledger:
+        return await ledger.story("job-1")
+
+
+def letter_detail(letter: Seen) -> str:
+    return str(orjson.loads(str(letter.headers["otpost-error"]))["detail"])
 
 
 async def test_a_job_whose_sender_is_gone_when_it_leaves_the_ladder_fails_and_is_kept(service: Service) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -329,3 +330,36 @@ def test_no_text_of_an_answer_gives_code_or_number_away(code: str, digits: str, 
     told = repr(refused(400, error(code=100, message=text, error_data={"details": text}), message=message))
     assert code not in told
     assert digits not in told
+
+
+# What is kept can be written
+
+
+def test_a_trace_header_that_is_no_text_is_kept_as_far_as_it_can_be_written() -> None:
+    # How aiohttp hands on bytes that are no UTF-8.
+    told = refused(503, b"{}", {"x-fb-trace-id": "A\udce9\udcff-ä9"})
+    assert told.error.provider_trace_id == "A??-?9"
+    assert orjson.loads(orjson.dumps(told.error))["provider_trace_id"] == "A??-?9"
+
+
+def test_half_a_character_makes_an_answer_that_cannot_be_understood() -> None:
+    taken = rb'{"messages":[{"id":"wamid.\ud800"}]}'
+    assert isinstance(answer(200, taken), Unknown)
+    assert refused(400, rb'{"error":{"code":100,"message":"\udfff"}}').error.title == "HTTP status 400"
+
+
+_TEXTS: Final = st.text(st.characters(codec="utf-8")) | st.text(
+    st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF)
+)
+
+
+@PROPERTY
+@given(
+    st.sampled_from([200, 400, 503]),
+    st.binary() | st.builds(lambda text: json.dumps({"error": {"message": text, "fbtrace_id": text}}).encode(), _TEXTS),
+    st.dictionaries(st.sampled_from(["x-fb-trace-id", "x-fb-debug", "Retry-After"]), _TEXTS),
+)
+def test_whatever_the_provider_says_can_be_written_into_a_result(
+    status: int, body: bytes, headers: dict[str, str]
+) -> None:
+    assert orjson.dumps(answer(status, body, headers))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 # Its neighbours in a dying worker's buffer lose deliveries too, so the first drops say nothing about the job itself.
 MAX_DROPS: Final = 2
 UNNAMEABLE: Final = "~unknown"
-_MAX_SHOWN: Final = 60
+# What is as long as a phone number, also as people write them, may be one that was published as the key by mistake.
+_NUMBER = re.compile(r"(?:[0-9][-_]?){7}")
 
 _log = structlog.get_logger("otpost.dropped")
 
@@ -41,7 +43,10 @@ class Cause(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Where a dropped message was going, and why it did not get there."""
+    """Where a dropped message was going, and why it did not get there.
+
+    *sender* is a sender's name, or "~unknown" in place of a key that is none, or that may hold a number.
+    """
 
     sender: str
     cause: Cause
@@ -57,9 +62,12 @@ def read_drop(routing_key: str, headers: dict[str, Any]) -> Drop:
     latest = deaths[0] if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict) else {}
     queue, reason = text_of(latest.get("queue")) or "", text_of(latest.get("reason"))
     if not queue.startswith(f"{JOBS}."):
-        return Drop(destination_of(routing_key), Cause.NO_SENDER)
+        key = destination_of(routing_key)
+        return Drop(key if is_sender_name(key) and not _NUMBER.search(key) else UNNAMEABLE, Cause.NO_SENDER)
     sender = queue.removeprefix(f"{JOBS}.")
-    return Drop(sender, Cause.EXPIRED if reason == "expired" else Cause.RETURNED)
+    return Drop(
+        sender if is_sender_name(sender) else UNNAMEABLE, Cause.EXPIRED if reason == "expired" else Cause.RETURNED
+    )
 
 
 class NobodySends:
@@ -92,11 +100,11 @@ class DroppedReader:
         """Give the job another chance, or end it; when this returns, it may be acknowledged."""
         _log.warning(
             "job.dropped",
-            sender=drop.sender[:_MAX_SHOWN],
+            sender=drop.sender,
             cause=drop.cause.name.lower(),
             drops=envelope.drops,
         )
-        named = replace(envelope, sender=drop.sender if is_sender_name(drop.sender) else UNNAMEABLE)
+        named = replace(envelope, sender=drop.sender)
         if drop.cause is Cause.RETURNED and envelope.drops < MAX_DROPS:
             await self._broker.hand_back(replace(named, drops=envelope.drops + 1))
             return
@@ -109,5 +117,8 @@ def _ending(drop: Drop) -> Bury | Expire:
     if drop.cause is Cause.RETURNED:
         detail = "workers gave it back or died of it more often than the queue's delivery limit allows, three times"
         return Bury(Error(Kind.DELIVERY_LIMIT, title="Delivery limit", detail=detail))
-    detail = f"there is no queue {JOBS}.{drop.sender[:_MAX_SHOWN]}: no worker is configured for this sender"
+    if drop.sender == UNNAMEABLE:
+        detail = "the key that it was published with, which is not shown, is no sender's; is it a phone number?"
+    else:
+        detail = f"there is no queue {JOBS}.{drop.sender}: no worker is configured for this sender"
     return Bury(Error(Kind.NO_SENDER, title="No such sender", detail=detail))

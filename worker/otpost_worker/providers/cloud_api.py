@@ -187,7 +187,9 @@ def _trace_id(fields: Mapping[str, Any], headers: Mapping[str, str]) -> str | No
     inside = fields.get("fbtrace_id")
     if isinstance(inside, str) and inside:
         return inside[:_MAX_TEXT]
-    return next((headers[name][:_MAX_TEXT] for name in _TRACE_HEADERS if name in headers), None)
+    header = next((headers[name] for name in _TRACE_HEADERS if name in headers), None)
+    # Bytes that are no UTF-8 are half characters here, which nothing can be written with.
+    return header[:_MAX_TEXT].encode("ascii", errors="replace").decode() if header is not None else None
 
 
 def is_token(text: str) -> bool:
