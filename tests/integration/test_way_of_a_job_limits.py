@@ -60,6 +60,18 @@ async def test_a_sender_resumes_though_the_clock_was_set_back_while_it_was_halte
     assert [news.change for news in world.news] == ["halted", "resumed"]
 
 
+async def test_a_claim_of_before_the_clock_was_set_back_is_not_waited_for_as_long_as_that(tmp_path: Path) -> None:
+    world = World(tmp_path / "ledger.db")
+
+    def set_back() -> None:
+        world.clock.now -= 3600
+
+    world.after_claim = set_back
+    async with asyncio.timeout(PATIENCE_S):
+        await world.deliver(envelope())
+    assert world.provider.callbacks == ["job-1"]
+
+
 async def test_a_claim_that_is_granted_before_the_last_moment_to_start_but_heard_of_after_it_is_not_used(
     tmp_path: Path,
 ) -> None:
