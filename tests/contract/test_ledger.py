@@ -198,6 +198,35 @@ async def test_a_late_acceptance_ends_a_run_whose_next_attempt_is_under_way(ledg
     assert step_of(await ledger.claim(claim_request(attempt=3))) == ACCEPTED.step
 
 
+async def test_a_claim_does_not_lapse_where_its_run_has_ended_by_a_late_acceptance_meanwhile(
+    ledger: OpenLedger, clock: Clock
+) -> None:
+    first = await claimed(ledger)
+    await ledger.record(first, UNKNOWN)
+    clock.reach(NOW + 15)
+    second = await claimed(ledger, 1, 2)
+    await ledger.record(first, ACCEPTED)
+    clock.reach(NOW + 15 + LEASE_S)
+    assert await ledger.lapse(second, Entry(State.SETTLED, Kind.UNKNOWN, end_step(2, "failed"))) is None
+    assert step_of(await ledger.claim(claim_request(attempt=2))) == ACCEPTED.step
+
+
+@pytest.mark.parametrize("end", ["failed", "accepted"])
+async def test_a_late_acceptance_that_ends_nothing_keeps_the_providers_id(
+    ledger: OpenLedger, clock: Clock, end: str
+) -> None:
+    first = await claimed(ledger)
+    await ledger.record(first, UNKNOWN)
+    clock.reach(NOW + 15)
+    await ledger.record(await claimed(ledger, 1, 2), Entry(State.SETTLED, None, end_step(2, end), "wamid.2"))
+    assert (await ledger.record(first, ACCEPTED)).recorded is None
+    # The first id that an attempt has is its own.
+    await ledger.record(first, replace(ACCEPTED, provider_message_id="wamid.3"))
+    (run,) = await ledger.story("job-1")
+    assert [attempt.provider_message_id for attempt in run.attempts] == ["wamid.1", "wamid.2"]
+    assert run.end == end_step(2, end)
+
+
 @pytest.mark.parametrize("late", [REFUSED, FAILED, replace(UNKNOWN, step=retry_step(1, NOW + 99))])
 async def test_another_late_outcome_leaves_the_unknown_attempt_and_its_step_alone(
     ledger: OpenLedger, clock: Clock, late: Entry

@@ -100,6 +100,20 @@ async def test_a_job_is_forgotten_24_h_after_its_deadline_and_not_before(ledger:
     assert isinstance(await ledger.claim(claim_request()), Claimed)
 
 
+async def test_a_run_is_remembered_for_its_own_time_although_the_replay_behind_it_had_less(
+    ledger: OpenLedger, clock: Clock
+) -> None:
+    long = replace(claim_request(), deadline=DEADLINE + 1000)
+    reply = await ledger.claim(long)
+    assert isinstance(reply, Claimed)
+    await ledger.record(reply.ticket, FAILED)
+    await ledger.record(await claimed(ledger, 2), Entry(State.SETTLED, None, end_step(1, "failed", run=2)))
+    # Between the moments at which each of the two may be forgotten.
+    clock.reach(DEADLINE + 24 * 3600 + 500)
+    await ledger.forget()
+    assert isinstance(await ledger.claim(claim_request()), Recorded)
+
+
 async def test_many_jobs_are_forgotten_at_once(ledger: OpenLedger, clock: Clock) -> None:
     await asyncio.gather(*(ledger.claim(claim_request(job_id=f"job-{number}")) for number in range(2500)))
     clock.reach(DEADLINE + 24 * 3600 + 1)
