@@ -72,6 +72,14 @@ def test_what_may_pass_is_tried_again(kind: str, seconds: list[float], *, counts
         assert after(refused(kind), counted=2, failures={kind: failures}) == expected
 
 
+@pytest.mark.parametrize("kind", ["throughput", "unavailable"])
+def test_the_wait_before_what_many_jobs_meet_at_once_is_spread_by_chance(kind: str) -> None:
+    # The third wait is at most 4 s and 16 s.
+    longest_s = {"throughput": 4, "unavailable": 16}[kind]
+    assert waiting(after(refused(kind), failures={kind: 2}, random=0.25))[0] == longest_s / 4
+    assert waiting(after(refused(kind), failures={kind: 2}, random=1.0))[0] == longest_s
+
+
 def test_failures_of_another_kind_do_not_lengthen_the_wait() -> None:
     assert waiting(after(refused("pair_limit"), failures={"unavailable": 4, "throughput": 4})) == (1, 1)
 
@@ -181,6 +189,15 @@ def test_a_wait_that_the_provider_asks_for_meets_the_deadline_too() -> None:
     assert after(refused("unavailable", asked_s=100), deadline=NOW + 104) == Expire(refused("unavailable").error)
 
 
+def test_a_refusal_without_room_to_try_again_has_failed_where_an_attempt_before_it_may_have_arrived() -> None:
+    late = after(refused("unavailable"), deadline=NOW + 5, failures={"unknown": 1})
+    assert late == Bury(Error(Kind("unknown"), code=1, title="no"))
+    halted = after(refused("sender_halted"), deadline=NOW + 5, failures={"unknown": 1})
+    assert halted == Bury(Error(Kind("unknown"), code=1, title="no"))
+    # With room, it is tried again as ever.
+    assert waiting(after(refused("unavailable"), failures={"unknown": 1})) == (1, 1)
+
+
 def test_the_timeout_of_a_request_is_the_policys() -> None:
     ten = Policy(timeout_s=10.0)
     assert isinstance(after(refused("pair_limit"), deadline=NOW + 11, policy=ten), RetryIn)
@@ -206,6 +223,12 @@ def test_with_the_policy_fail_nobody_hears_of_a_retry_that_may_not_come() -> Non
 
 def test_a_second_unknown_is_the_end() -> None:
     assert after(LOST, counted=1, failures={"unknown": 1}) == Bury(Error(Kind("unknown"), title="Answer lost"))
+
+
+def test_an_unknown_that_is_the_last_attempt_that_counts_is_the_end() -> None:
+    assert waiting(after(LOST, counted=6)) == (5, 7)
+    assert after(LOST, counted=7) == Bury(Error(Kind("unknown"), title="Answer lost"))
+    assert after(LOST, policy=Policy(max_attempts=1)) == Bury(Error(Kind("unknown"), title="Answer lost"))
 
 
 def test_an_unknown_without_room_to_send_again_has_failed_but_not_expired() -> None:
