@@ -171,6 +171,12 @@ def test_nothing_else_is_taken_for_a_sealed_body(body: bytes) -> None:
     assert read_sealed_body(body) is None
 
 
+def test_an_id_in_a_sealed_body_that_can_be_none_is_left_out() -> None:
+    for wrong in ('"no id!"', "7", "null", '"493817 493817"'):
+        body = f'{{"id":{wrong},"sealed_body":"eA==","body_bytes":1}}'.encode()
+        assert read_sealed_body(body) == SealedBody(None, "eA==", 1)
+
+
 # What the keys open
 
 

@@ -170,6 +170,15 @@ def test_an_invalid_job_says_every_problem() -> None:
     assert step.letter.reason == "invalid_job"
 
 
+def test_of_a_body_with_very_many_problems_a_thousand_characters_are_told() -> None:
+    # It travels in a header of the dead letter as well, for which AMQP has only so much room.
+    many = Unreadable(Envelope(BODY, "default"), tuple(Problem(f"f{n:03}", "is wrong") for n in range(500)), "job-1")
+    detail = invalid(many).detail
+    assert detail is not None
+    assert len(detail) == 1000
+    assert detail.startswith("f000: is wrong; f001: is wrong; ")
+
+
 def test_a_body_without_an_id_has_an_event_of_its_own() -> None:
     event = told(
         failed(invalid(unreadable(None)), subject_of_unreadable(unreadable(None), nonce="ab12"), now=NOW).event
@@ -185,6 +194,37 @@ def test_an_invalid_body_under_a_known_id_is_a_dead_letter_without_a_result() ->
 
 
 # What concerns a sender
+
+
+@pytest.mark.parametrize(
+    ("news", "name", "detail"),
+    [
+        pytest.param(News(Change.HALTED, "default", NOW, error=ERROR), "halted", None, id="halted"),
+        pytest.param(News(Change.RESUMED, "default", NOW), "resumed", None, id="resumed"),
+        pytest.param(
+            News(Change.SLOWED, "default", NOW, rate=40.0),
+            "slowed",
+            "40 messages a second from now on, growing back step by step",
+            id="slowed",
+        ),
+        pytest.param(
+            News(Change.PAUSED, "default", NOW, until=CREATED + 61.25),
+            "slowed",
+            "the quota is used up: nothing is sent until 2026-01-31T12:01:01.250Z",
+            id="paused, which is slowest of all",
+        ),
+    ],
+)
+def test_what_is_new_about_a_sender_is_told_in_a_word_and_in_words(news: News, name: str, detail: str | None) -> None:
+    event = json.loads(sender_event(news).to_json())
+    assert (event["name"], event["detail"], event["at"]) == (name, detail, "2026-01-31T12:00:01.250000Z")
+    assert event["error"] == (ERROR_JSON if news.error else None)
+
+
+def test_what_is_new_about_a_template_names_it_in_the_event_and_in_its_id() -> None:
+    event = sender_event(News(Change.HALTED, "default", NOW, "login", "en_US"))
+    assert (event.template, event.language) == ("login", "en_US")
+    assert event.event_id == "default/login/en_US/halted/1769860801250"
 
 
 def test_the_id_of_a_senders_event_fits_into_a_message_however_long_its_templates_name_is() -> None:
