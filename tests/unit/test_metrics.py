@@ -8,6 +8,8 @@ from prometheus_client import generate_latest
 
 from otpost_worker.metrics import Metrics
 from otpost_worker.outcome import Accepted, Error, Kind, Refused, Unknown
+from otpost_worker.pacing import Hold
+from otpost_worker.ports import HoldReport, SenderReport
 
 WAMID: Final = "wamid.HBgLMTIwMTU1NTM5MzEVAgARGBI4Qzc5QUJDREVGMTIzNDU2AA=="
 
@@ -167,3 +169,37 @@ def test_jobs_in_hand_are_read_when_they_are_asked_for() -> None:
     assert "otpost_inflight 2.0" in scrape(metrics)
     hand.clear()
     assert "otpost_inflight 0.0" in scrape(metrics)
+
+
+def test_how_a_sender_is_doing_is_shown_without_the_names_of_its_templates() -> None:
+    metrics = Metrics(["default"])
+    hold = Hold(1000.0, 1005.0)
+    templates = (HoldReport(hold, "login", "en", None, None), HoldReport(hold, "login", "de", None, None))
+    metrics.set_standing("default", SenderReport(40.0, 1060.0, (HoldReport(hold, None, None, None, None), *templates)))
+    page = scrape(metrics)
+    for line in (
+        'otpost_sender_held{sender="default",what="sender"} 1.0',
+        'otpost_sender_held{sender="default",what="templates"} 2.0',
+        'otpost_sender_held{sender="default",what="quota"} 1.0',
+        'otpost_sender_rate{sender="default"} 40.0',
+    ):
+        assert line in page, line
+    assert "login" not in "\n".join(page)
+    metrics.set_standing("default", SenderReport(80.0, None, templates))
+    page = scrape(metrics)
+    for line in (
+        'otpost_sender_held{sender="default",what="sender"} 0.0',
+        'otpost_sender_held{sender="default",what="templates"} 2.0',
+        'otpost_sender_held{sender="default",what="quota"} 0.0',
+        'otpost_sender_rate{sender="default"} 80.0',
+    ):
+        assert line in page, line
+
+
+def test_a_clock_that_was_not_compared_yet_is_not_shown_as_right() -> None:
+    metrics = Metrics([])
+    told: list[float | None] = [None]
+    metrics.watch_clock("redis", lambda: told[0])
+    assert 'otpost_clock_offset_seconds{clock="redis"} NaN' in scrape(metrics)
+    told[0] = -2.5
+    assert 'otpost_clock_offset_seconds{clock="redis"} -2.5' in scrape(metrics)

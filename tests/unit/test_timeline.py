@@ -222,6 +222,14 @@ def test_a_halted_sender_a_held_template_and_a_used_up_quota_are_told() -> None:
     ]
 
 
+def test_a_turn_and_a_quota_that_are_over_keep_nobody() -> None:
+    over = SenderReport(80.0, THEN + 10, ())
+    assert waits(run_of(turn=THEN + 10), over) == [
+        f"a worker to take it from {QUEUE}, if it has come there",
+        AT_THE_LATEST,
+    ]
+
+
 def test_a_job_past_its_deadline_waits_for_whoever_ends_it() -> None:
     wait = waits(run_of(DUE_LATER), now=DEADLINE + 5)[-1]
     assert wait == "its end: the deadline was 5.0 s ago, so that the next worker that gets it ends it"
