@@ -115,13 +115,17 @@ async def test_sixty_looks_change_nothing_and_the_letter_can_still_be_replayed(
 async def test_a_replay_is_the_next_run_from_its_first_attempt(vhost: Vhost, amqp: Amqp, quick_looks: None) -> None:
     del quick_looks
     body = job_body(id="job-1")
-    await bury(amqp, "job-1", body=body, run=3, attempt=5, counted=4)
+    deadline = "2126-11-23T20:05:00.000Z"
+    await bury(amqp, "job-1", body=body, run=3, attempt=5, counted=4, drops=2, deadline=deadline)
     async with open_dead_letters(vhost.url) as dead:
         [letter] = dead.letters
         await dead.replay(letter, await dead.open_publisher(), deadline=None)
     [seen] = await (await amqp.tap(JOBS)).wait_for_count(1)
     assert seen.message.body == body
-    assert dict(seen.headers) == {"otpost-run": 4, "otpost-attempt": 1, "otpost-counted": 0}
+    # A deadline that an earlier replay has set counts on, as no other is given.
+    assert dict(seen.headers) == {
+        "otpost-run": 4, "otpost-attempt": 1, "otpost-counted": 0, "otpost-deadline": deadline,
+    }  # fmt: skip
     assert vhost.ready_count(DEAD) == 0
 
 
@@ -170,6 +174,18 @@ async def test_two_letters_of_one_job_and_run_count_as_one(vhost: Vhost, amqp: A
         assert [(letter.job_id, letter.run) for letter in dead.letters] == [("twice", 1), ("twice", 2), ("once", 1)]
         await dead.replay(dead.letters[0], await dead.open_publisher(), deadline=None)
     assert (vhost.ready_count(DEAD), vhost.ready_count(JOBS)) == (2, 1)
+
+
+async def test_a_body_that_is_no_job_does_not_hide_the_letter_of_the_job_whose_id_it_has(
+    vhost: Vhost, amqp: Amqp, quick_looks: None
+) -> None:
+    del quick_looks
+    await bury(amqp, "job-1", body=b'{"id":"job-1","sealed_body":"eA==","body_bytes":1}', reason="invalid_job")
+    await bury(amqp, "job-1")
+    letters = await look(vhost)
+    assert [(letter.job_id, letter.run, letter.reason, letter.sealed) for letter in letters] == [
+        ("job-1", 1, "invalid_job", "body"), ("job-1", 1, "recipient", None),
+    ]  # fmt: skip
 
 
 async def test_two_bodies_that_are_no_jobs_are_two_letters(vhost: Vhost, amqp: Amqp, quick_looks: None) -> None:
