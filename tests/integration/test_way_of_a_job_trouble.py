@@ -144,6 +144,38 @@ async def test_an_outcome_whose_claim_was_lost_and_is_somebody_elses_now_is_left
     assert world.broker.events == []
 
 
+async def test_an_outcome_whose_claim_the_ledger_has_lost_is_recorded_though_there_is_no_room_for_another_start(
+    place: Implementation,
+) -> None:
+    world = World(place)
+    # The next start is a second later, and so beyond what a job waits for in hand.
+    world.rate = 1.0
+
+    async def lose() -> None:
+        place.lose()
+
+    world.provider.on_request = lose
+    await asyncio.wait_for(world.deliver(envelope()), PATIENCE_S)
+    assert world.heard == ["job-1/1/1/accepted"]
+
+
+async def test_an_outcome_whose_claim_the_ledger_has_lost_counts_for_its_sender_once(tmp_path: Path) -> None:
+    world = new_world(tmp_path, LOST)
+
+    async def lose() -> None:
+        world.place.lose()
+
+    world.provider.on_request = lose
+    # Twenty requests in a row that nobody answers halt the sender.
+    async with world.ledger() as ledger, asyncio.timeout(PATIENCE_S):
+        way = world.deliverer(ledger)
+        for number in range(19):
+            await way.deliver(envelope(job_body(id=f"job-{number}")))
+        assert world.news == []
+        await way.deliver(envelope(job_body(id="job-19")))
+    assert [news.change for news in world.news] == ["halted"]
+
+
 @pytest.mark.parametrize(
     ("answer", "end", "letters"),
     [(ACCEPTED, "job-1/1/1/accepted", []), (NO_SUCH_NUMBER, "job-1/1/1/failed", ["recipient"])],
@@ -247,6 +279,8 @@ async def test_a_claim_that_lapsed_goes_on_although_its_sender_has_lost_its_defa
 
 async def test_a_claim_that_took_too_long_for_its_lease_is_released_and_asked_for_again(tmp_path: Path) -> None:
     world = new_world(tmp_path)
+    # It may start so late that only the lease forbids it.
+    world.policy = Policy(start_tolerance_s=60)
     asked: list[float] = []
 
     def slow_at_first() -> None:
