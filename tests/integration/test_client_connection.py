@@ -99,6 +99,15 @@ class TestBrokerUnreachable:
         assert "no answer within 3 s; is a firewall in between, or another service on that port?" in message
 
 
+async def test_of_a_job_that_found_no_broker_in_time_nobody_reads_that_it_may_be_stored(unused_tcp_port: int) -> None:
+    producer = Producer(f"amqp://127.0.0.1:{unused_tcp_port}/", timeout_s=0.5)
+    try:
+        with pytest.raises(BrokerUnreachable, match=r"for 0\.5 s"):
+            await producer.send(OtpJob(to=NUMBER, code=CODE))
+    finally:
+        await producer.close()
+
+
 @contextlib.asynccontextmanager
 async def foreign_server(answer: Any) -> AsyncIterator[int]:  # noqa: ANN401 - a stream handler
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
