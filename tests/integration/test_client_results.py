@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from otpost import BrokerUnreachable, Producer, QueueRefused, UnreadableResult
+from otpost.results import Position
 from published_results import (
     closing,
     first_published_while_reading,
@@ -122,6 +123,17 @@ async def test_something_else_in_the_queue_is_told_from_a_result(vhost: Vhost, a
 async def test_results_cannot_be_read_from_nowhere(unused_tcp_port: int) -> None:
     with pytest.raises(BrokerUnreachable, match="does RabbitMQ run there"):
         await anext(Producer(f"amqp://127.0.0.1:{unused_tcp_port}/").results())
+
+
+def test_a_reader_that_has_read_nothing_comes_back_to_when_it_began_and_any_other_to_behind_what_it_read() -> None:
+    began = datetime(2026, 11, 23, 20, 0, tzinfo=UTC)
+    # What is published while the connection is lost is not "next" any more for the connection after it.
+    assert Position(None, "next").begun(began) == Position(None, began)
+    assert Position(None, "first").begun(began) == Position(None, "first")
+    assert Position(None, 7).begun(began) == Position(None, 7)
+    assert Position(None, began).past(41) == Position(None, 42)
+    # What comes from a queue has no place in the stream.
+    assert Position("mine", "next").past(-1) == Position("mine", "next")
 
 
 async def _cut(vhost: Vhost) -> None:
