@@ -38,6 +38,7 @@ _LINK = re.compile(r"://|www\.|wa\.me", re.IGNORECASE)
 _SEALED_CODE = re.compile(r"(?:[A-Za-z0-9+/]{4}){16,20}(?:[A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{2}==)")
 _TEMPLATE = re.compile(r"[a-z0-9_]{1,512}")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(_[A-Z]{2})?")
+SENDER_NAME_RULE: Final = "a sender's name is 1 to 40 of a-z 0-9 _ -"
 _SENDER = re.compile(r"[a-z0-9_-]{1,40}")
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 # The same rules in JSON Schema, whose patterns know no flags and match anywhere unless they are anchored.

@@ -12,6 +12,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from otpost.job import SENDER_NAME_RULE, is_sender_name
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -140,8 +142,14 @@ _UNROUTABLE_TO_DROPPED: Final[dict[str, Argument]] = {"alternate-exchange": DROP
 
 
 def topology(senders: Iterable[str]) -> Topology:
-    """List everything that workers for *senders* need on the broker."""
+    """List everything that workers for *senders* need on the broker.
+
+    :raises ValueError: one of them is no sender's name; ``#`` would bind its queue to all that falls due.
+    """
     names = sorted(set(senders))
+    for name in names:
+        if not is_sender_name(name):
+            raise ValueError(f"{name!r}: {SENDER_NAME_RULE}")
     levels = range(DELAY_LEVELS)
     return Topology(
         exchanges=(

@@ -274,3 +274,18 @@ def test_the_destination_is_the_last_word_behind_fifteen_bits(key: str, destinat
 @given(st.floats(0, 8192), st.from_regex(r"[a-z0-9_-]{1,40}", fullmatch=True))
 def test_every_destination_can_be_read_back_from_its_key(delay_s: float, sender: str) -> None:
     assert destination_of(delay_route(delay_s, sender)[1]) == sender
+
+
+# Names
+
+
+@pytest.mark.parametrize("name", ["#", "*", "Bank", "~checks", "", "a.b", "a" * 41, "name\n"])
+def test_a_name_that_no_sender_can_have_makes_no_topology(name: str) -> None:
+    with pytest.raises(ValueError, match="a sender's name is 1 to 40 of a-z 0-9 _ -") as raised:
+        topology(["default", name])
+    assert repr(name) in str(raised.value)
+
+
+def test_the_longest_name_and_every_letter_of_one_may_stand_there() -> None:
+    longest = "abcdefghijklmnopqrstuvwxyz0123456789_-ab"
+    assert f"otpost.jobs.{longest}" in {queue.name for queue in topology([longest]).queues}

@@ -11,6 +11,7 @@ import click
 from otpost import declaring, provisioning, rabbitmq
 from otpost.differences import Trouble
 from otpost.errors import OtpostError
+from otpost.job import SENDER_NAME_RULE, is_sender_name
 from otpost.topology import DROPPED
 from otpost.topology import topology as topology_of
 from otpost.urls import visible_url
@@ -50,6 +51,9 @@ def _senders_option(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def _url_and_wanted(senders: tuple[str, ...]) -> tuple[str, Topology]:
+    for name in senders:
+        if not is_sender_name(name):
+            raise click.UsageError(f"--sender {name!r}: {SENDER_NAME_RULE}")
     settings = load_settings().settings
     names = senders or tuple(settings.senders)
     if not names:
