@@ -150,6 +150,19 @@ async def test_a_port_that_is_taken_ends_the_worker_with_one_line_that_says_what
     )
 
 
+async def test_a_host_to_listen_on_that_is_none_ends_the_worker_with_one_line_that_says_what_to_do(
+    vhost: Vhost, simulator: Simulator, tmp_path: Path
+) -> None:
+    environment = worker_environment(vhost, tmp_path, simulator.url, http_port=0, http_host="a..b")
+    worker = await start_worker(environment)
+    assert await worker.ended() == 1
+    (line,) = [entry["event"] for entry in worker.log]
+    assert line == (
+        "otpost: cannot listen on a..b port 0: this is no name of a host; "
+        "choose another OTPOST_HTTP_PORT (0 takes a free one) or OTPOST_HTTP_HOST"
+    )
+
+
 @pytest.mark.long
 async def test_a_broker_that_blocks_publishers_makes_a_worker_not_ready_until_it_no_longer_does(
     own_node: PrivateRabbitMQ, own_vhost: Vhost, simulator: Simulator, tmp_path: Path

@@ -70,6 +70,14 @@ MISUSES: Final[dict[str, tuple[list[str], str]]] = {
     "no such option": (["send", "--number", "1"], "No such option"),
     "no such shell": (["completion", "tcsh"], "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
     "no such age": (["results", "--since", "soon"], "write 90s, 10m, 2h or 7d"),
+    "an age before there were results": (["results", "--since", "9999999d"], "is more than 3650d"),
+    "an age before there were jobs": (["explain", "job-1", "--since", "87601h"], "is more than 3650d"),
+    "a wait that is no number": (["send", "--to", NUMBER, "--wait", "nan"], "nan is not a finite number"),
+    "a wait without an end": (["send", "--to", NUMBER, "--wait", "inf"], "inf is not a finite number"),
+    "a lifetime that is no number": (["send", "--to", NUMBER, "--ttl", "nan"], "nan is not a finite number"),
+    "a new lifetime that is no number": (["dead", "replay", "job-1", "--ttl", "nan"], "nan is not a finite number"),
+    "a rate that is no number": (["simulator", "--host", "a..b", "--rate", "nan"], "nan is not a finite number"),
+    "a rate without an end": (["simulator", "--host", "a..b", "--rate", "inf"], "inf is not a finite number"),
     "replay all without a word": (["dead", "replay"], "this needs --yes where nobody can be asked"),
     "purge without a word": (["dead", "purge"], "this needs --yes where nobody can be asked"),
 }
@@ -272,6 +280,13 @@ async def test_dead_letters_are_listed_shown_replayed_and_purged(vhost: Vhost, t
     assert "job-9: no such dead letter" in replayed.err
     assert (vhost.ready_count(DEAD), vhost.ready_count(JOBS)) == (2, 1)
 
+    mistyped = await otpost("dead", "purge", "job-2", "job-9", "--yes", environment=environment)
+    assert (mistyped.status, mistyped.out) == (1, "1 dead letter removed\n")
+    assert mistyped.err == "otpost: job-9: no such dead letter\n"
+    only_mistyped = await otpost("dead", "purge", "job-9", "--yes", "--json", environment=environment)
+    assert (only_mistyped.status, only_mistyped.objects) == (1, [{"purged": 0}])
+    assert vhost.ready_count(DEAD) == 1
+
     purged = await otpost("dead", "purge", "--yes", "--json", environment=environment)
-    assert (purged.status, purged.objects) == (0, [{"purged": 2}])
+    assert (purged.status, purged.objects) == (0, [{"purged": 1}])
     assert vhost.ready_count(DEAD) == 0

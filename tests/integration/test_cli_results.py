@@ -82,16 +82,18 @@ async def test_results_are_filtered_by_status_sender_and_age(vhost: Vhost, amqp:
         ["--sender", "de"],
         ["--sender", "de", "--sender", "default", "--status", "accepted", "--since", "2h"],
         ["--status", "read"],
+        ["--since", "0s"],
     ]
     all_done = await asyncio.gather(
         *(otpost("results", "--json", *chosen, environment=environment) for chosen in options)
     )
-    assert [(done.status, done.err) for done in all_done] == [(0, "")] * 5
+    assert [(done.status, done.err) for done in all_done] == [(0, "")] * 6
     assert [[one["job_id"] for one in done.objects] for done in all_done] == [
         ["good", "old", "foreign", "late"],
         ["good", "foreign", "late"],
         ["foreign"],
         ["good", "foreign"],
+        [],
         [],
     ]
 

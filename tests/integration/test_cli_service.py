@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from typing import TYPE_CHECKING, Final
 
 import orjson
 import pytest
 
-from command import finished, otpost, started_otpost
+from command import finished, otpost, otpost_here, started_otpost
 from private_rabbitmq import PASSWORD
 from service import PATIENCE_S, declare_topology, job_body, running_service
 
@@ -53,6 +54,19 @@ async def test_what_is_declared_differently_is_named(vhost: Vhost) -> None:
         "what differs is empty and unused, delete it and run 'otpost topology declare'; 'otpost topology verify' lists "
         "every difference\n"
     )
+
+
+@pytest.mark.parametrize("verb", ["declare", "verify"])
+@pytest.mark.parametrize("name", ["#", "*", "Bank", "~checks", "", "a" * 41, "a" * 260, "name\n"])
+def test_a_name_that_no_sender_can_have_is_not_provisioned(
+    verb: str, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Nothing listens on port 1: it is refused before anybody is asked.
+    environment = {"OTPOST_BROKER_URL": "amqp://127.0.0.1:1/"}
+    arguments = ("topology", verb, "--sender", "de", "--sender", name)
+    done = otpost_here(*arguments, environment=environment, monkeypatch=monkeypatch, capsys=capsys)
+    assert (done.status, done.out) == (2, "")
+    assert f"{name!r}: a sender's name is 1 to 40 of a-z 0-9 _ -" in done.err
 
 
 async def test_config_shows_the_settings_in_force_with_their_secrets_hidden() -> None:
@@ -103,6 +117,25 @@ async def test_settings_that_cannot_be_used_are_all_named() -> None:
     assert (done.status, done.out) == (1, "")
     for name in ("OTPOST_PHONE_NUMBER_ID", "OTPOST_CONCURRENCY", "OTPOST_RATE"):
         assert f"otpost: {name}: " in done.err
+
+
+# -- simulator -----------------------------------------------------------------------------------------
+
+
+async def test_a_simulator_that_cannot_listen_says_where_and_why_and_what_to_do() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        in_use, no_host, no_name = await asyncio.gather(
+            otpost("simulator", "--port", str(port)),
+            otpost("simulator", "--port", "0", "--host", "simulator.invalid"),
+            otpost("simulator", "--port", "0", "--host", "a..b"),
+        )
+    assert [(done.status, done.out) for done in (in_use, no_host, no_name)] == [(1, "")] * 3
+    remedy = "; choose another --port (0 takes a free one) or --host\n"
+    assert in_use.err == f"otpost: cannot listen on 127.0.0.1 port {port}: Address already in use{remedy}"
+    assert no_host.err.startswith("otpost: cannot listen on simulator.invalid port 0: ")
+    assert no_name.err == f"otpost: cannot listen on a..b port 0: this is no name of a host{remedy}"
+    assert no_host.err.endswith(remedy)
 
 
 # -- worker --------------------------------------------------------------------------------------------

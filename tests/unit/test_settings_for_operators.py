@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import pytest
 
 from otpost_worker.settings import InvalidSettings, load
 
-KEY = "otpost-private:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
+KEY: Final = "otpost-private:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
 PUBLIC = "otpost-public:pOCSkraR1zg+mTUGg6jeQ/uOIq3YD4zXjPHY+xdI0UU="
 SENDER = {"OTPOST_PHONE_NUMBER_ID": "1", "OTPOST_ACCESS_TOKEN": "EAAG"}
 
@@ -86,3 +88,45 @@ def test_what_is_no_key_is_told_once_and_not_shown(name: str, value: str, told: 
     [problem] = refused.value.problems
     assert problem.startswith(f"{name}: {told}")
     assert not any(secret in problem for secret in (KEY[15:40], "QWERT12345"))
+
+
+# Quotas and numbers
+
+
+TWO_ON_ONE_TOKEN: Final = """
+[senders.bank]
+phone_number_id = "1"
+access_token = "EAAG-shared"
+[senders.default]
+phone_number_id = "2"
+access_token = "EAAG-shared"
+[senders.shop]
+phone_number_id = "3"
+access_token = "EAAG-own"
+"""
+
+
+def test_a_worker_for_some_of_the_senders_knows_their_quotas_by_the_same_names() -> None:
+    settings = load({"OTPOST_SENDERS_FILE": "senders.toml"}, lambda _: TWO_ON_ONE_TOKEN).settings
+    assert {name: settings.quota_of(name) for name in settings.senders} == {
+        "bank": "bank", "default": "bank", "shop": "shop",
+    }  # fmt: skip
+    only_default = settings.serving({"default"})
+    assert list(only_default.senders) == ["default"]
+    assert only_default.quota_of("default") == "bank"
+    assert settings.serving({"shop", "default"}).serving({"default"}).quota_of("default") == "bank"
+
+
+@pytest.mark.parametrize("rate", ["nan", "inf", "-inf"])
+def test_a_rate_in_the_senders_file_is_a_finite_number(rate: str) -> None:
+    table = f'[senders.de]\nphone_number_id = "1"\naccess_token = "EAAG"\nrate = {rate}\n'
+    with pytest.raises(InvalidSettings, match=r"\[senders\.de\] rate: input should be a finite number"):
+        load({"OTPOST_SENDERS_FILE": "senders.toml"}, lambda _: table)
+
+
+@pytest.mark.parametrize("name", ["RATE", "SHUTDOWN_GRACE_S", "HTTP_TIMEOUT_S", "HTTP_CONNECT_TIMEOUT_S"])
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e999"])
+def test_a_number_in_the_environment_is_finite(name: str, number: str) -> None:
+    one = {"OTPOST_PHONE_NUMBER_ID": "1", "OTPOST_ACCESS_TOKEN": "EAAG"}
+    with pytest.raises(InvalidSettings, match=f"^OTPOST_{name}: input should be a finite number$"):
+        load({**one, f"OTPOST_{name}": number}, str)

@@ -81,7 +81,7 @@ async def serve_health(host: str, port: int, readiness: Readiness, metrics: Metr
     try:
         try:
             await web.TCPSite(runner, host, port).start()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise PortTaken(
                 f"cannot listen on {host} port {port}: {_reason(error)}; "
                 "choose another OTPOST_HTTP_PORT (0 takes a free one) or OTPOST_HTTP_HOST"
@@ -93,8 +93,10 @@ async def serve_health(host: str, port: int, readiness: Readiness, metrics: Metr
         await runner.cleanup()
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError | UnicodeError) -> str:
     """Name the cause without asyncio's own words, which repeat the address."""
+    if isinstance(error, UnicodeError):
+        return "this is no name of a host"
     if error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)
     return str(error.strerror or error)

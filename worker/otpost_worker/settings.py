@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 
 from otpost.errors import InvalidKey
-from otpost.job import is_sender_name
+from otpost.job import SENDER_NAME_RULE, is_sender_name
 from otpost.provisioning import TopologyMode
 from otpost.rabbitmq import DEFAULT_BROKER_URL
 from otpost.sealing import PrivateKey, PublicKey
@@ -21,7 +21,7 @@ from otpost.urls import read_url
 from otpost_worker.providers.cloud_api_codes import DEFAULT_API_BASE, DEFAULT_API_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
 PREFIX: Final = "OTPOST_"
 _FILE_SUFFIX: Final = "_FILE"
@@ -88,7 +88,7 @@ def _names_a_ledger(secret: SecretStr) -> SecretStr:
 class SenderSettings(BaseModel):
     """One business number with what belongs to it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
     phone_number_id: Annotated[
         str, Field(pattern=r"^[0-9]{1,32}$", description="The business number's id: digits; not the number itself.")
@@ -134,7 +134,7 @@ class SenderSettings(BaseModel):
 class Settings(BaseModel):
     """Everything that the service can be told; secrets are hidden in its ``repr``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
     broker_url: Annotated[SecretStr, Field(description="RabbitMQ: amqp:// or amqps://.")] = SecretStr(
         DEFAULT_BROKER_URL
@@ -198,11 +198,27 @@ class Settings(BaseModel):
         str, Field(min_length=1, description="The address to listen on: 0.0.0.0 for probes from elsewhere.")
     ] = "127.0.0.1"
     senders: dict[str, SenderSettings] = Field(default_factory=dict)
+    _quotas: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def model_post_init(self, context: object, /) -> None:
+        """Name the quotas while all senders are there; a copy keeps the names."""
+        del context
+        for name in sorted(self.senders):
+            token = self.senders[name].access_token
+            self._quotas[name] = next(
+                first for first in sorted(self.senders) if self.senders[first].access_token == token
+            )
 
     def quota_of(self, sender: str) -> str:
-        """Name what shares the app's quota with *sender*: those with the same token, by the first of their names."""
-        token = self.senders[sender].access_token
-        return min(name for name, one in self.senders.items() if one.access_token == token)
+        """Name what shares the app's quota with *sender*: those with the same token, by the first of their names.
+
+        It is the first of all that are configured, served here or not: the name is what workers share in the ledger.
+        """
+        return self._quotas[sender]
+
+    def serving(self, names: Collection[str]) -> Settings:
+        """Take only these senders; what they share with the others is called as before."""
+        return self.model_copy(update={"senders": {name: one for name, one in self.senders.items() if name in names}})
 
 
 SECRETS: Final = frozenset({"broker_url", "ledger_url", "private_keys", "access_token", "app_secret", "verify_token"})
@@ -321,11 +337,7 @@ def _tables(
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         problems.append(f"OTPOST_SENDERS_FILE: {file} needs one [senders.<name>] table for each sender")
         return {}
-    problems += [
-        f"{file}: [senders.{name}]: a sender's name is 1 to 40 of a-z 0-9 _ -"
-        for name in tables
-        if not is_sender_name(name)
-    ]
+    problems += [f"{file}: [senders.{name}]: {SENDER_NAME_RULE}" for name in tables if not is_sender_name(name)]
     return {
         name: _table(f"{file}: [senders.{name}]", table, defaults, read_text, problems)
         for name, table in tables.items()

@@ -21,7 +21,7 @@ from otpost_worker.cli.context import (
     print_json,
     run_async,
 )
-from otpost_worker.cli.results import Age
+from otpost_worker.cli.parameters import Age, FiniteRange
 from otpost_worker.deadletters import DeadLetter, DeadLetters, Selection, open_dead_letters
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _filters(command: Callable[..., int]) -> Callable[..., int]:
 def _selection(
     job_ids: tuple[str, ...], reason: str | None, sender: str | None, older_than: timedelta | None
 ) -> Selection:
-    died_before = time.time() - older_than.total_seconds() if older_than else None
+    died_before = time.time() - older_than.total_seconds() if older_than is not None else None
     return Selection(frozenset(job_ids), reason, sender, died_before)
 
 
@@ -150,7 +150,7 @@ def _left(deadline: float | None) -> str | None:
 @click.option(
     "--ttl",
     "ttl_s",
-    type=click.FloatRange(min=1, max=MAX_LIFETIME_S),
+    type=FiniteRange(min=1, max=MAX_LIFETIME_S),
     metavar="SECONDS",
     help="A new deadline from now on. Without it, letters past their deadline are left alone.",
 )
@@ -195,12 +195,18 @@ async def _replay(url: str, selection: Selection, ttl_s: float | None, *, as_jso
                 click.echo(f"otpost: {letter.job_id}: left alone: {problem}", err=True)
             replayed += problem is None
             left += problem is not None
+    missing = _tell_of_the_missing(selection, letters)
+    if not as_json:
+        click.echo(f"{replayed} replayed, {left + missing} not")
+    return 1 if left or missing else 0
+
+
+def _tell_of_the_missing(selection: Selection, letters: list[DeadLetter]) -> int:
+    """Name the ids that were asked for and belong to none of *letters*; return how many."""
     missing = selection.job_ids - {letter.job_id for letter in letters}
     for job_id in sorted(missing):
         click.echo(f"otpost: {job_id}: no such dead letter", err=True)
-    if not as_json:
-        click.echo(f"{replayed} replayed, {left + len(missing)} not")
-    return 1 if left or missing else 0
+    return len(missing)
 
 
 async def _replay_one(
@@ -231,7 +237,7 @@ def purge(
     yes: bool,
     as_json: bool,
 ) -> int:
-    """Remove dead letters for good: those that fit the filters, or all."""
+    """Remove dead letters for good: those that fit the filters, or all. Exit 1 where a named one is not there."""
     if not yes:
         confirm("Remove every dead letter that fits, for good?")
     selection = _selection(job_ids, reason, sender, older_than)
@@ -243,11 +249,12 @@ async def _purge(url: str, selection: Selection, *, as_json: bool) -> int:
         letters = [letter for letter in dead_letters.letters if selection.fits(letter)]
         for letter in letters:
             await dead_letters.remove(letter)
+    missing = _tell_of_the_missing(selection, letters)
     if as_json:
         print_json({"purged": len(letters)})
     else:
         click.echo(f"{_letters(len(letters))} removed")
-    return 0
+    return 1 if missing else 0
 
 
 def _letters(count: int) -> str:

@@ -23,7 +23,7 @@ from otpost_worker.cli.context import (
     print_json,
     run_async,
 )
-from otpost_worker.cli.results import Age
+from otpost_worker.cli.parameters import Age
 from otpost_worker.ledger.reading import open_to_read
 from otpost_worker.ports import REMEMBERED_AFTER_DEADLINE_S, LedgerUnavailable
 from otpost_worker.timeline import timeline

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -21,31 +20,17 @@ from otpost_worker.cli.context import (
     print_json,
     run_async,
 )
+from otpost_worker.cli.parameters import Age
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
+    from datetime import timedelta
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _TIMEOUT_S = 10.0
 _COLOURS = {
     Status.ACCEPTED: "green", Status.SENT: "green", Status.DELIVERED: "green", Status.READ: "green",
     Status.RETRYING: "yellow", Status.EXPIRED: "yellow", Status.FAILED: "red", Status.UNDELIVERED: "red",
 }  # fmt: skip
-
-
-class Age(click.ParamType[timedelta]):
-    """An age on the command line, such as ``90s``, ``10m``, ``2h`` or ``7d``."""
-
-    name = "age"
-
-    def convert(self, value: str | timedelta, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Read it."""
-        if isinstance(value, timedelta):
-            return value
-        match = re.fullmatch(r"([0-9]{1,7})([smhd])", value.strip())
-        if match is None:
-            self.fail(f"{value!r} is no age: write 90s, 10m, 2h or 7d", param, ctx)
-        return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
 
 
 @click.command()
@@ -67,7 +52,7 @@ def results(
     interrupt (Ctrl-C) ends it with status 130, as it does 'tail -f'.
     """
     url = broker_url(load_settings().settings)
-    begin = datetime.now(UTC) - since if since else None
+    begin = datetime.now(UTC) - since if since is not None else None
 
     def is_wanted(result: OtpResult) -> bool:
         # The stream is entered at a chunk, whose first results may be older than what was asked for.

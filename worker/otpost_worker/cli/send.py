@@ -16,6 +16,7 @@ from otpost.result import Status
 from otpost.topology import DEFAULT_SENDER
 from otpost_worker.cli.completing import sender_names
 from otpost_worker.cli.context import broker_url, err, json_option, load_settings, print_json, run_async
+from otpost_worker.cli.parameters import FiniteRange
 from otpost_worker.cli.results import print_result
 
 if TYPE_CHECKING:
@@ -31,7 +32,13 @@ _MAX_SHOWN_PROBLEMS = 20
 @click.option("--template", help="The template's name [default: the sender's].")
 @click.option("--language", help="The template's language, such as en_US [default: the sender's].")
 @click.option("--sender", default=DEFAULT_SENDER, show_default=True, shell_complete=sender_names, help="Who sends.")
-@click.option("--ttl", "ttl_s", type=float, help="Seconds that the code is worth something [default: 600].")
+@click.option(
+    "--ttl",
+    "ttl_s",
+    type=FiniteRange(),
+    metavar="SECONDS",
+    help="Seconds that the code is worth something [default: 600].",
+)
 @click.option(
     "--id", "job_id", help="The job's id; sent again under the same id, nothing is sent [default: a new one]."
 )
@@ -41,7 +48,7 @@ _MAX_SHOWN_PROBLEMS = 20
 @click.option(
     "--wait",
     "wait_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     metavar="SECONDS",
     help="Print results as they come; exit 0 only if the message was accepted.",
 )

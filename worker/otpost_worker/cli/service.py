@@ -22,6 +22,7 @@ from otpost_worker.cli.context import (
     print_json,
     run_async,
 )
+from otpost_worker.cli.parameters import FiniteRange
 from otpost_worker.settings import PREFIX, InvalidSettings, Settings
 from otpost_worker.telemetry import configure_logging
 
@@ -53,8 +54,9 @@ def _for_worker(settings: Settings, senders: tuple[str, ...], concurrency: int |
     unknown = sorted(set(senders) - set(settings.senders))
     if unknown:
         raise click.UsageError(f"no such sender: {', '.join(unknown)}; configured are {', '.join(settings.senders)}")
-    chosen = {name: one for name, one in settings.senders.items() if not senders or name in senders}
-    return settings.model_copy(update={"senders": chosen, "concurrency": concurrency or settings.concurrency})
+    return settings.serving(senders or settings.senders).model_copy(
+        update={"concurrency": concurrency or settings.concurrency}
+    )
 
 
 def _log_format(settings: Settings) -> str:
@@ -129,7 +131,7 @@ def _visible(name: str, value: object) -> object:
 @click.option("--port", type=click.IntRange(0, 65535), default=8088, show_default=True, help="0 takes a free one.")
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=80.0,
     show_default=True,
     help="Messages a second of a number; 0 for no limit.",
@@ -149,9 +151,13 @@ def simulator(host: str, port: int, rate: float, pair: bool) -> int:
 
 
 async def _simulate(options: SimulatorOptions, announce: Callable[[str], None]) -> int:
-    from otpost_worker.simulator import serve  # noqa: PLC0415 - as in _work
+    from otpost_worker.health import PortTaken  # noqa: PLC0415 - as in _work
+    from otpost_worker.simulator import CannotListen, serve  # noqa: PLC0415 - as in _work
 
     stopping = asyncio.Event()
     _on_signals(stopping, asyncio.Event())
-    await serve(options, stopping, announce)
+    try:
+        await serve(options, stopping, announce)
+    except CannotListen as error:
+        raise PortTaken(f"{error}; choose another --port (0 takes a free one) or --host") from error
     return 0

@@ -9,6 +9,15 @@ from __future__ import annotations
 from .cloud import SimulatorOptions, TemplateLists
 from .journal import Entry, Journal
 from .limits import LimitSettings
-from .server import Simulator, serve
+from .server import CannotListen, Simulator, serve
 
-__all__ = ["Entry", "Journal", "LimitSettings", "Simulator", "SimulatorOptions", "TemplateLists", "serve"]
+__all__ = [
+    "CannotListen",
+    "Entry",
+    "Journal",
+    "LimitSettings",
+    "Simulator",
+    "SimulatorOptions",
+    "TemplateLists",
+    "serve",
+]

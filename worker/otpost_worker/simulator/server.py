@@ -75,6 +75,20 @@ GET    /_simulator/health                      200
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+class CannotListen(Exception):
+    """Somebody else listens there, or the address is not this machine's."""
+
+    def __init__(self, host: str, port: int, error: OSError | UnicodeError) -> None:
+        super().__init__(f"cannot listen on {host} port {port}: {_reason(error)}")
+
+
+def _reason(error: OSError | UnicodeError) -> str:
+    if isinstance(error, UnicodeError):
+        return "this is no name of a host"
+    # asyncio's own words repeat the address; what comes of looking up a name has numbers of its own, below 0.
+    return os.strerror(error.errno) if error.errno is not None and error.errno > 0 else str(error.strerror or error)
+
+
 class Simulator:
     """The Cloud API on a local port, for as long as the `async with` block lasts.
 
@@ -114,8 +128,10 @@ class Simulator:
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, self.options.host, self.options.port, backlog=1024).start()
-        except BaseException:
+        except BaseException as error:
             await self._runner.cleanup()
+            if isinstance(error, (OSError, UnicodeError)):
+                raise CannotListen(self.options.host, self.options.port, error) from error
             raise
         self._port = self._runner.addresses[0][1]
         return self

@@ -1,0 +1,43 @@
+"""Kinds of values on the command line that click does not know."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import timedelta
+from typing import Final
+
+import click
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+# Nothing is kept for as long; and times before 1970 are none to the broker.
+_MAX_AGE: Final = timedelta(days=3650)
+
+
+class Age(click.ParamType[timedelta]):
+    """An age on the command line, such as ``90s``, ``10m``, ``2h`` or ``7d``."""
+
+    name = "age"
+
+    def convert(self, value: str | timedelta, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Read it."""
+        if isinstance(value, timedelta):
+            return value
+        match = re.fullmatch(r"([0-9]{1,9})([smhd])", value.strip())
+        if match is None:
+            self.fail(f"{value!r} is no age: write 90s, 10m, 2h or 7d", param, ctx)
+        age = timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+        if age > _MAX_AGE:
+            self.fail(f"{value!r} is more than {_MAX_AGE.days}d", param, ctx)
+        return age
+
+
+class FiniteRange(click.FloatRange):
+    """A number within bounds; ``nan`` compares with none, and ``inf`` is above all."""
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it."""
+        number: float = super().convert(value, param, ctx)  # type: ignore[arg-type]  # it takes what was written
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
