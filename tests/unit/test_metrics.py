@@ -33,6 +33,7 @@ def test_before_anything_happened_the_counters_of_every_sender_are_there_at_zero
             f'otpost_results_total{{sender="{sender}",status="expired"}} 0.0',
             f'otpost_results_total{{sender="{sender}",status="retrying"}} 0.0',
             f'otpost_unknown_outcomes_total{{sender="{sender}"}} 0.0',
+            f'otpost_unlisted_answers_total{{sender="{sender}"}} 0.0',
         ):
             assert line in page
     assert 'otpost_reconnects_total{connection="jobs"} 0.0' in page
@@ -160,6 +161,7 @@ def test_codes_that_the_table_does_not_know_are_counted_apart() -> None:
     assert [line for line in scrape(metrics) if line.startswith("otpost_unlisted_codes_total{")] == [
         'otpost_unlisted_codes_total{code="138000",sender="default"} 1.0'
     ]
+    assert 'otpost_unlisted_answers_total{sender="default"} 1.0' in scrape(metrics)
 
 
 def test_jobs_in_hand_are_read_when_they_are_asked_for() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from prometheus_client import generate_latest
+
 from otpost_worker.metrics import Metrics
 from otpost_worker.outcome import Error, Kind, Refused
 
@@ -42,3 +44,14 @@ def test_every_log_event_is_on_the_page() -> None:
     events = set(re.findall(told, source)) | set(re.findall(r'event = "([^"]+)" if .* else "([^"]+)"', source)[0])
     assert len(events) >= 15
     assert listed("Logs") == events
+
+
+def test_what_an_alert_counts_is_there_at_zero_before_it_happens_first() -> None:
+    # Prometheus sees no increase in a series that begins at 1.
+    fresh = generate_latest(Metrics(["default"]).registry).decode()
+    counted = re.findall(r"(?:rate|increase)\((otpost_\w+)(?:\{(.*?)\})?\[", PAGE)
+    assert ("otpost_unlisted_answers_total", "") in counted
+    for name, label in counted:
+        series = [line for line in fresh.splitlines() if line.startswith(name + "{") and label in line]
+        assert series, name
+        assert all(line.endswith(" 0.0") for line in series)

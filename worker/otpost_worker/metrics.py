@@ -66,6 +66,9 @@ class Metrics:
         self._unknown = self._counter(
             "unknown_outcomes", "Requests of which nobody can tell whether the provider took them."
         )
+        self._unlisted_answers = self._counter(
+            "unlisted_answers", "Answers with an error code that the provider's table does not know."
+        )
         self._unlisted = self._counter("unlisted_codes", "Error codes that the provider's table does not know.", "code")
         self._duration = self._histogram("send_duration", "How long a request took.", _REQUEST_BUCKETS_S, "outcome")
         self._waited = self._histogram("queue_wait", "From the job's creation to its first request.", _WAIT_BUCKETS_S)
@@ -104,6 +107,7 @@ class Metrics:
         self._jobs.labels(sender)
         self._attempts.labels(sender, "accepted", _NONE, _NONE)
         self._unknown.labels(sender)
+        self._unlisted_answers.labels(sender)
         for status in _ENDS:
             self._results.labels(sender, status.value)
         for connection in ("jobs", "results"):
@@ -156,6 +160,7 @@ class Metrics:
         self._attempts.labels(sender, word, kind, self._code(error.code if error else None)).inc()
         self._duration.labels(sender, word).observe(duration_s)
         if isinstance(outcome, Refused) and not outcome.listed:
+            self._unlisted_answers.labels(sender).inc()
             self._unlisted.labels(sender, self._code(outcome.error.code)).inc()
         if isinstance(outcome, Unknown):
             self._unknown.labels(sender).inc()
