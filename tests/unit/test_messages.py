@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 # 2026-11-23T20:05:00Z
 DEADLINE: Final = 1_795_464_300.0
+TRACE: Final = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 PLAIN: Final = Envelope(b"{}", "default")
 FULL: Final = Envelope(
     b"{}", "default", run=2, attempt=3, counted=1, drops=2, deadline=DEADLINE, reply=Reply("mine", "c-1"),
-    traceparent="00-1-2-03", published_at=datetime.fromtimestamp(DEADLINE - 300, UTC),
+    traceparent=TRACE, published_at=datetime.fromtimestamp(DEADLINE - 300, UTC),
 )  # fmt: skip
 
 
@@ -41,7 +42,7 @@ def test_a_copy_has_these_headers_and_no_others() -> None:
     assert job_headers(PLAIN) == {"otpost-run": 1, "otpost-attempt": 1, "otpost-counted": 0}
     assert job_headers(FULL) == {
         "otpost-run": 2, "otpost-attempt": 3, "otpost-counted": 1, "otpost-drops": 2,
-        "otpost-deadline": "2026-11-23T20:05:00.000Z", "traceparent": "00-1-2-03",
+        "otpost-deadline": "2026-11-23T20:05:00.000Z", "traceparent": TRACE,
     }  # fmt: skip
 
 
