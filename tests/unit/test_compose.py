@@ -169,15 +169,24 @@ def test_with_an_account_nothing_of_the_simulators_is_left() -> None:
     given = {"OTPOST_PHONE_NUMBER_ID": "105954558954427", "OTPOST_TEMPLATE": "login", "OTPOST_LANGUAGE": "de"}
     files = {
         "/run/otpost/worker.url": "amqp://worker:x@rabbitmq:5672/\n",
-        "/run/secrets/access_token": "EAAG-mine\n",
+        "/run/account/access_token": "EAAG-mine\n",
         "/var/lib/otpost/private.key": KEY,
     }
     loaded = load({**environment, **given}, files.__getitem__)
     sender = loaded.settings.senders["default"]
     assert sender.access_token.get_secret_value() == "EAAG-mine"
     assert sender.api_base == load({**given, "OTPOST_ACCESS_TOKEN": "x"}, str).settings.senders["default"].api_base
-    assert account["services"]["worker"]["secrets"] == ["access_token"]
-    assert account["secrets"]["access_token"]["file"].startswith("${OTPOST_ACCESS_TOKEN_FILE:?")
+
+
+def test_the_folder_of_the_token_is_mounted_so_that_a_file_that_takes_its_place_is_seen() -> None:
+    # Mounted by itself, a file stays the one that it was, whatever is moved onto its name.
+    account = read("deploy/compose.account.yml")
+    [folder] = account["services"]["worker"]["volumes"]
+    assert (folder["type"], folder["target"], folder["read_only"]) == ("bind", "/run/account", True)
+    assert re.fullmatch(r"\$\{ACCOUNT_FOLDER:\?set it to [^}]+\}", folder["source"])
+    assert folder["bind"] == {"create_host_path": False}
+    assert "secrets" not in account
+    assert "secrets" not in account["services"]["worker"]
 
 
 @pytest.mark.parametrize("name", ["simulator", "worker", "otpost"])

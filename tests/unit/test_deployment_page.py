@@ -59,3 +59,22 @@ def test_the_services_that_its_compose_commands_name_exist() -> None:
     named = set(re.findall(r"docker compose (?:run --rm|exec) ([a-z]+)", TEXT))
     assert named == {"otpost", "worker"}
     assert named <= set(services)
+
+
+def test_a_token_that_is_replaced_as_it_says_is_seen_by_the_services_of_the_unit() -> None:
+    unit = (ROOT / "deploy/otpost-worker@.service").read_text(encoding="utf-8")
+    [file] = re.findall(r"^Environment=OTPOST_ACCESS_TOKEN_FILE=(.*)$", unit, re.MULTILINE)
+    put = [line for block in blocks("sh") for line in block.splitlines() if "/etc/otpost/access_token" in line]
+    first, *renewal = [line for line in put if "OTPOST_ACCESS_TOKEN_FILE" not in line]
+    # Root's, for the group of the service to read; the new one under another name, and then whole at once.
+    assert first.startswith(f"sudo install -m 0640 -g otpost /dev/stdin {file} ")
+    assert renewal[0].startswith(f"sudo install -m 0640 -g otpost /dev/stdin {file}.new ")
+    assert renewal[1] == f"sudo mv {file}.new {file}"
+    assert len(renewal) == 2
+
+
+def test_several_senders_under_systemd_keep_their_tokens_where_they_are_read_again() -> None:
+    [drop_in] = blocks("ini")
+    assert "LoadCredential=senders:/etc/otpost/senders.toml" in drop_in
+    assert "access_token_file" in TEXT
+    assert "LoadCredential=access_token" not in TEXT

@@ -1,4 +1,4 @@
-"""The systemd unit: secrets are credentials, the worker has its grace period, and may do little else."""
+"""The systemd unit: secrets are files, the worker has its grace period, and may do little else."""
 
 from __future__ import annotations
 
@@ -32,20 +32,23 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in pairs if name.startswith("OTPOST_")}
 
 
-def test_secrets_are_credentials_and_never_stand_in_the_environment() -> None:
-    assert SERVICE["LoadCredential"] == [
-        "broker_url:/etc/otpost/broker_url",
-        "access_token:/etc/otpost/access_token",
-    ]
+def test_secrets_are_files_and_never_stand_in_the_environment() -> None:
+    assert SERVICE["LoadCredential"] == ["broker_url:/etc/otpost/broker_url"]
     assert environment()["OTPOST_BROKER_URL_FILE"] == "%d/broker_url"
-    assert environment()["OTPOST_ACCESS_TOKEN_FILE"] == "%d/access_token"
     assert not {"OTPOST_BROKER_URL", "OTPOST_ACCESS_TOKEN"} & set(environment())
+
+
+def test_the_token_is_read_where_an_operator_replaces_it_and_not_from_a_copy_made_at_the_start() -> None:
+    assert environment()["OTPOST_ACCESS_TOKEN_FILE"] == "/etc/otpost/access_token"
+    # What would hide that file from the service, or its group from it.
+    assert not {"InaccessiblePaths", "TemporaryFileSystem", "RootDirectory", "DynamicUser"} & set(SERVICE)
+    assert SERVICE["Group"] == ["otpost"]
 
 
 def test_its_settings_can_be_read_and_instances_share_a_ledger_but_no_port() -> None:
     assert set(environment()) <= KNOWN
     first = {name: value.replace("%i", "1").replace("%d", "/run/credentials") for name, value in environment().items()}
-    files = {"/run/credentials/broker_url": "amqp://broker/", "/run/credentials/access_token": "EAAG-mine"}
+    files = {"/run/credentials/broker_url": "amqp://broker/", "/etc/otpost/access_token": "EAAG-mine"}
     settings = load({**first, "OTPOST_PHONE_NUMBER_ID": "105954558954427"}, files.__getitem__).settings
     assert settings.http_port == 8081
     assert settings.ledger_url.get_secret_value() == "sqlite:////var/lib/otpost/otpost.db"
