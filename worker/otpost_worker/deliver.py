@@ -218,10 +218,11 @@ class Deliverer:
         )
 
     async def _attempt(self, parcel: Parcel, claimed: Claimed, asked: Asked) -> bool:
+        if claimed.probe:
+            # Before its start and not at it: also a probe that leaves late would cross a limit that others keep.
+            await self._sender.provider.renew()
         # No start is further away than that, unless the clock was set back meanwhile.
         await self._claims.wait_until(min(claimed.start_at, self._clock() + HORIZON_S))
-        if claimed.probe:
-            await self._sender.provider.renew()
         now = self._clock()
         if not self._may_start(parcel, claimed, asked, now):
             await self._claims.release(claimed.ticket)

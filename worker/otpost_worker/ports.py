@@ -58,7 +58,10 @@ class Provider(Protocol):
         """Make one request; within its total timeout there is an outcome, whatever happens."""
 
     async def renew(self) -> bool:
-        """Read again what may be replaced (the token's file); tells whether it has been since it was told last."""
+        """Read again what may be replaced (the token's file); tells whether it has been since it was told last.
+
+        Probes wait for it, which have a start to keep: what takes longer than a quarter of a second is told next time.
+        """
 
 
 @dataclass(frozen=True, slots=True)

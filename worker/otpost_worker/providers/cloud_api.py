@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from otpost_worker.providers.cloud_api_codes import (
     rule_of_status,
 )
 from otpost_worker.providers.http import Reply, post
+from otpost_worker.providers.token_file import TokenFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -37,8 +37,6 @@ NAME: Final = "cloud_api"
 PROVIDER: Final = "the provider"
 _MAX_TEXT: Final = 300
 _MAX_WAIT_S: Final = 24 * 3600.0
-# A file on a disk that hangs must not take the jobs with it.
-_FILE_TIMEOUT_S: Final = 1.0
 _TRACE_HEADERS: Final = ("x-fb-trace-id", "x-fb-request-id", "x-fb-debug")
 
 _log = structlog.get_logger("otpost.cloud_api")
@@ -232,7 +230,7 @@ class CloudApi:
         self._clock = clock
         self._clock_watch = clock_watch or ClockWatch(PROVIDER)
         self._token_source = account.token_source
-        self._token_file = account.token_file
+        self._token_file = TokenFile(account.token_file, self._take_token) if account.token_file else None
         self._url = URL(f"{account.api_base.rstrip('/')}/{account.api_version}/{account.phone_number_id}/messages")
         self._token = account.access_token
         # Whether there is a new token of which nobody was told yet.
@@ -272,14 +270,11 @@ class CloudApi:
         return renewed
 
     async def _read_token(self) -> None:
-        if self._token_file is None:
-            return
-        try:
-            async with asyncio.timeout(_FILE_TIMEOUT_S):
-                token = (await asyncio.to_thread(self._token_file.read_text, encoding="utf-8")).strip()
-        except (OSError, UnicodeDecodeError):
-            # Perhaps it is just being replaced; the old one goes on being refused until then.
-            return
+        if self._token_file is not None:
+            await self._token_file.look()
+
+    def _take_token(self, token: str) -> None:
+        # What can be no token is perhaps just being written; the old one goes on being refused until then.
         if token != self._token and is_token(token):
             self._token, self._renewed = token, True
 
