@@ -1,18 +1,20 @@
-"""The way of a job to an end that no request decides: what an earlier attempt, or the broker, has to do with it."""
+"""The way of a job to its end on bad days: in doubt about an earlier attempt, or with a ledger that comes back late."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from otpost_worker.decision import Bury, Expire
 from otpost_worker.outcome import Error, Kind
-from ports_in_memory import LOST, NOW, UNAVAILABLE, World, copy_of, envelope
+from ports_in_memory import CODE, LOST, NO_SUCH_NUMBER, NOW, UNAVAILABLE, World, copy_of, envelope
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ledger_implementations import Implementation
     from otpost_worker.deliver import Ending
 
 # Both by the reader of what the broker dropped.
@@ -44,3 +46,16 @@ async def test_a_job_that_may_have_arrived_never_ends_as_expired(
         await way.deliver(copy_of(envelope(), 3, counted=2), ending=ending)
     assert world.ends == ["job-1/1/3/failed"]
     assert world.letters == [reason]
+
+
+async def test_a_dead_letter_that_is_there_before_its_end_is_recorded_is_noted_behind_it(place: Implementation) -> None:
+    world = World(place, answers=[NO_SUCH_NUMBER])
+    # The ledger is back for the note, and before it has been told the end.
+    world.unavailable["record"] = 1
+    await world.deliver(envelope())
+    async with world.ledger() as ledger:
+        (run,) = await ledger.story("job-1")
+    assert run.buried
+    assert CODE.encode() not in await asyncio.to_thread(place.remains)
+    await world.deliver(envelope())
+    assert [letter.reason for _, letter in world.broker.letters] == ["recipient"]

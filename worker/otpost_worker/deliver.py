@@ -24,7 +24,6 @@ from otpost_worker.ports import (
     Crowded,
     Entry,
     Lapsed,
-    LedgerUnavailable,
     Message,
     MustEnd,
     NoRoom,
@@ -340,15 +339,8 @@ class Deliverer:
             await self._broker.bury(self._codes.cover(envelope), step.letter)
             self._observer.job_buried(self._sender.name, step.letter.reason)
             if step.event is not None and job_id is not None:
-                await self._note_buried(job_id, envelope.run)
+                await self._records.note_buried(job_id, envelope.run)
         return True
-
-    async def _note_buried(self, job_id: str, run: int) -> None:
-        try:
-            await self._ledger.note_buried(job_id, run)
-        except LedgerUnavailable:
-            # Without the note a later copy of the job would write its dead letter again, and the ledger keep its body.
-            self._records.insist_later(lambda: self._ledger.note_buried(job_id, run))
 
 
 def _expiry_first(ending: Ending | None, *, late: bool) -> Ending:

@@ -30,6 +30,8 @@ class Records:
         self._ledger = ledger
         self._background = background
         self._tell = tell
+        # The runs whose ends are told but not recorded yet; and whether the dead letter is there meanwhile.
+        self._late: dict[tuple[str, int], bool] = {}
 
     async def record(self, request: ClaimRequest, entry: Entry) -> Recorded | None:
         """Record the outcome of the claim that *request* was granted; returns the step to publish, if there is one."""
@@ -40,8 +42,29 @@ class Records:
             return await self._record(request, entry)
         except LedgerUnavailable:
             # Whoever waits for the end of the job shall not wait for the ledger too.
-            self.insist_later(lambda: self._record(request, entry))
+            self._late[request.job_id, request.wish.run] = False
+            self._background(self._record_late(request, entry))
             return Recorded(request.envelope, entry.step)
+
+    async def _record_late(self, request: ClaimRequest, entry: Entry) -> None:
+        await self.insist(lambda: self._record(request, entry))
+        if self._late.pop((request.job_id, request.wish.run), False):
+            await self._note_buried(request.job_id, request.wish.run)
+
+    async def note_buried(self, job_id: str, run: int) -> None:
+        """Note that the run's dead letter is confirmed: now, or later where the ledger cannot be reached."""
+        if (job_id, run) in self._late:
+            # The ledger would not take a note about a run that has not ended.
+            self._late[job_id, run] = True
+            return
+        try:
+            await self._ledger.note_buried(job_id, run)
+        except LedgerUnavailable:
+            # Without the note a later copy of the job would write its dead letter again, and the ledger keep its body.
+            self._background(self._note_buried(job_id, run))
+
+    async def _note_buried(self, job_id: str, run: int) -> None:
+        await self.insist(lambda: self._ledger.note_buried(job_id, run))
 
     async def _record(self, request: ClaimRequest, entry: Entry) -> Recorded | None:
         ticket = Ticket(request.job_id, request.wish.run, request.wish.attempt, request.token)
@@ -67,10 +90,3 @@ class Records:
                 return await call()
             except LedgerUnavailable:
                 await asyncio.sleep(LEDGER_PAUSE_S)
-
-    def insist_later(self, call: Callable[[], Awaitable[object]]) -> None:
-        """Repeat *call* until the ledger answers, while the job goes on without it."""
-        self._background(self._insist_quietly(call))
-
-    async def _insist_quietly(self, call: Callable[[], Awaitable[object]]) -> None:
-        await self.insist(call)
