@@ -16,6 +16,7 @@ from otpost.rabbitmq import ConnectionLost, Nacked, NoConfirm, Unroutable
 from otpost.result import EVENT_TYPE, RESULT_TYPE
 from otpost.topology import DEAD, HEADER_TRACEPARENT, JOBS, RESULTS, delay_route
 from otpost.urls import visible_url
+from otpost_worker.brokers.rabbitmq.aside import Aside, without_trace
 from otpost_worker.brokers.rabbitmq.messages import job_properties, letter_headers
 from otpost_worker.brokers.rabbitmq.reconnecting import CONNECT_TIMEOUT_S
 from otpost_worker.outage_log import OutageLog
@@ -39,6 +40,8 @@ _RESULT_TRIES: Final = 3
 _NOT_PERMITTED_ROUNDS: Final = 4
 # About two seconds.
 _LEADERLESS_ROUNDS: Final = 3
+# The connection is lost to a broker that restarts once or twice; so often in a row it is lost to the message.
+_SUSPICIOUS_LOSSES: Final = 5
 # The connection's name, for logs, metrics and the broker's own list.
 _RESULTS: Final = "results"
 
@@ -56,6 +59,7 @@ class Outbox:
         self._publishing = OutageLog("publishing")
         self._refused_results = OutageLog("results")
         self._observer = reconnecting.observer
+        self._aside = Aside(url, name=f"{name} {_RESULTS} aside")
         self._opening = asyncio.Lock()
         self._opened_before = False
         self._connection: AbstractConnection | None = None
@@ -199,26 +203,26 @@ class Outbox:
                 return
 
     async def _publish_once(self, body: bytes, told: spec.Basic.Properties, *, exchange: str, key: str) -> None:
-        """Publish over as many connections as it takes.
+        """Publish over as many connections as it takes; over some of its own, where it costs each that it shares.
 
         :raises Nacked: a queue refused it. :raises Unroutable: there is none.
         """
-        while True:
+        losses = 0
+        while losses < _SUSPICIOUS_LOSSES:
             publisher = await self._open()
             try:
                 await publisher.publish(body, told, exchange=exchange, key=key, timeout_s=_CONFIRM_TIMEOUT_S)
             except NoConfirm:
-                reason = (
-                    f"no confirm within {_CONFIRM_TIMEOUT_S:g} s: does the broker block publishers (memory or disk "
-                    "alarm; 'rabbitmqctl status' tells)? It is published again until it is confirmed"
-                )
-                self._not_published("publish.unconfirmed", reason, exchange)
+                self._not_confirmed(exchange)
                 await self._give_up(publisher)
             except ConnectionLost:
                 where = visible_url(self._url)
                 reason = f"{where}: the connection for results is lost; it is opened again, and nothing of it is lost"
                 self._outage.met("broker.lost", reason, part=_RESULTS)
                 await self._give_up(publisher)
+                if losses:
+                    await asyncio.sleep(self._reconnecting.pause_s(losses - 1))
+                losses += 1
             except AccessRefused as error:
                 self._not_published("publish.not_permitted", str(error), exchange, level=logging.ERROR)
                 await self._give_up(publisher)
@@ -227,6 +231,44 @@ class Outbox:
                 self._outage.works(_RESULTS)
                 self._publishing.works(exchange)
                 return
+        await self._publish_aside(body, told, exchange=exchange, key=key)
+
+    async def _publish_aside(self, body: bytes, told: spec.Basic.Properties, *, exchange: str, key: str) -> None:
+        """Publish where it costs nobody else the connection: first as it is, then without what it can do without.
+
+        :raises Nacked: a queue refused it. :raises Unroutable: there is none.
+        """
+        part, failures = f"{exchange} aside", 0
+        while True:
+            try:
+                await self._aside.publish(body, told, exchange=exchange, key=key, timeout_s=_CONFIRM_TIMEOUT_S)
+            except NoConfirm:
+                self._not_confirmed(exchange)
+            except ConnectionLost:
+                reason = (
+                    f"a message for {exchange or key} has cost the connection {_SUSPICIOUS_LOSSES} times in a row, and "
+                    "now one of its own: it is published again on one, without its traceparent. What the broker "
+                    "has against it stands in the broker's log"
+                )
+                self._not_published("publish.costs_connection", reason, part, level=logging.ERROR)
+                told = without_trace(told)
+            except AccessRefused as error:
+                self._not_published("publish.not_permitted", str(error), part, level=logging.ERROR)
+            except BrokerUnreachable as error:
+                self._outage.met("broker.unreachable", str(error), part=part)
+            else:
+                self._outage.works(part)
+                self._publishing.works(part)
+                return
+            await asyncio.sleep(self._reconnecting.pause_s(failures))
+            failures += 1
+
+    def _not_confirmed(self, exchange: str) -> None:
+        reason = (
+            f"no confirm within {_CONFIRM_TIMEOUT_S:g} s: does the broker block publishers (memory or disk "
+            "alarm; 'rabbitmqctl status' tells)? It is published again until it is confirmed"
+        )
+        self._not_published("publish.unconfirmed", reason, exchange)
 
     def _not_published(self, event: str, reason: str, exchange: str, *, level: int = logging.WARNING) -> None:
         self._publishing.met(event, reason, part=exchange, aspect=event, level=level, exchange=exchange)
