@@ -19,7 +19,7 @@ from otpost_worker.attempts import State, Wait
 from otpost_worker.ledger.sqlite import SqliteLedger
 from otpost_worker.outcome import Kind
 from otpost_worker.ports import Claimed, Entry, LedgerUnavailable
-from ports_in_memory import NOW, Clock
+from ports_in_memory import CODE, NOW, Clock, envelope, job_body
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -179,6 +179,62 @@ async def test_a_lock_that_lasts_is_reported_to_everybody_who_waits_within_secon
         assert isinstance(await ledger.claim(claim_request()), Claimed)
     # SQLite gives up after 5 s, once for the first and once for all who came meanwhile.
     assert took < 15
+
+
+# What is left of the codes of jobs that have ended, while workers have the file open
+
+
+def holds_a_code(file: Path) -> bool:
+    return any(CODE.encode() in each.read_bytes() for each in file.parent.glob(f"{file.name}*"))
+
+
+async def end_a_job(ledger: SqliteLedger) -> None:
+    accepted = Entry(State.SETTLED, None, end_step(1, "accepted"), "wamid.1")
+    assert (await ledger.record(await claimed(ledger), accepted)).recorded
+
+
+async def test_a_ledger_that_was_tidied_up_holds_no_code_of_a_job_that_has_ended(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.db"
+    async with SqliteLedger(file, clock=Clock()) as ledger, SqliteLedger(file, clock=Clock()) as other:
+        await end_a_job(ledger)
+        assert await asyncio.to_thread(holds_a_code, file)
+        assert await other.tidy()
+        assert not await asyncio.to_thread(holds_a_code, file)
+
+
+async def test_tidying_up_begins_with_the_worker(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.db"
+    async with SqliteLedger(file, clock=Clock()) as ledger, asyncio.timeout(PATIENCE_S):
+        await end_a_job(ledger)
+        keeping = asyncio.create_task(ledger.keep_small())
+        while await asyncio.to_thread(holds_a_code, file):
+            assert not keeping.done()
+        keeping.cancel()
+
+
+async def test_a_reader_in_the_way_of_tidying_up_holds_up_no_claim_and_the_next_round_does_it(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.db"
+    async with SqliteLedger(file, clock=Clock()) as ledger, asyncio.timeout(PATIENCE_S):
+        with closing(sqlite3.connect(file, isolation_level=None)) as reader:
+            await end_a_job(ledger)
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM runs").fetchall()
+            other = envelope(job_body(id="job-2", code="112233"))
+            claiming = asyncio.create_task(ledger.claim(claim_request(job_id="job-2", of=other)))
+            assert not await ledger.tidy()
+            assert isinstance(await claiming, Claimed)
+            reader.execute("ROLLBACK")
+        assert await asyncio.to_thread(holds_a_code, file)
+        assert await ledger.tidy()
+        assert not await asyncio.to_thread(holds_a_code, file)
+
+
+async def test_a_worker_that_ends_leaves_no_code_of_its_jobs_to_the_others(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.db"
+    async with SqliteLedger(file, clock=Clock()):
+        async with SqliteLedger(file, clock=Clock()) as ledger:
+            await end_a_job(ledger)
+        assert not await asyncio.to_thread(holds_a_code, file)
 
 
 # What its tables keep beside what the port shows

@@ -15,7 +15,7 @@ import queue
 import sqlite3
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -49,7 +49,9 @@ _BUSY_TIMEOUT_S: Final = 5.0
 _BUSY_PAUSE_S: Final = 0.01
 # A group holds the write lock; other processes wait for it, so it stays a matter of milliseconds.
 _GROUP: Final = 64
-_FORGET_EVERY_S: Final = 30.0
+_TIDY_EVERY_S: Final = 30.0
+# Whoever empties the log has the write lock while it waits for readers; nobody's claim shall wait longer than that.
+_EMPTY_PATIENCE_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +156,20 @@ class SqliteLedger:
         """See ``ports.Archive``."""
         return await self._do(lambda db: stories.story(db, job_id))
 
+    async def tidy(self) -> bool:
+        """Forget what is old, and empty the log; tells whether that could be done, or has to be tried again.
+
+        What was overwritten in the file itself can be read in the log beside it until then, codes included.
+        """
+        await self.forget()
+        return await asyncio.to_thread(self._empty_log)
+
     async def keep_small(self) -> None:
-        """Forget, now and then, for ever."""
+        """Tidy up, now and then, for ever."""
         while True:
             with suppress(LedgerUnavailable):  # whoever has a job in hand meets the same trouble, and says so
-                await self.forget()
-            await asyncio.sleep(_FORGET_EVERY_S)
+                await self.tidy()
+            await asyncio.sleep(_TIDY_EVERY_S)
 
     # The writing thread
 
@@ -182,7 +192,15 @@ class SqliteLedger:
             while (group := self._next_group()) is not None:
                 self._tell(self._write(db, group))
         finally:
+            # The last one that closes the file removes its log; as long as others have it open, it stays.
+            _empty_log(db)
             db.close()
+
+    def _empty_log(self) -> bool:
+        # By a connection of its own: most of it is copying, and no claim waits for that.
+        with suppress(sqlite3.Error), closing(sqlite3.connect(self._path, isolation_level=None)) as db:
+            return _empty_log(db)
+        return False
 
     def _open(self) -> sqlite3.Connection:
         if str(self._path) != ":memory:":
@@ -300,6 +318,17 @@ def _write_ahead(db: sqlite3.Connection) -> None:
             time.sleep(_BUSY_PAUSE_S)
         else:
             return
+
+
+def _empty_log(db: sqlite3.Connection) -> bool:
+    """Bring the log's contents into the file and cut it to nothing; False where somebody else is in the way now."""
+    with suppress(sqlite3.Error):
+        db.execute(f"PRAGMA busy_timeout = {round(_EMPTY_PATIENCE_S * 1000)}")
+        # First whatever can be copied without the write lock, so that little is left to do with it.
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+    return False
 
 
 @contextmanager
