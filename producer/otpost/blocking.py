@@ -125,16 +125,16 @@ class BlockingProducer:
         """
         ids: list[str] = []
         failed: list[str] = []
-        reason = ""
+        trouble: OtpostError | None = None
         in_flight: deque[tuple[OtpJob, Future[str]]] = deque()
 
         def settle(job: OtpJob, confirm: Future[str]) -> None:
-            nonlocal reason
+            nonlocal trouble
             try:
                 _outcome(confirm)
             except (NotConfirmed, BrokerUnreachable, ProducerClosed) as error:
                 failed.append(job.id)
-                reason = str(error)
+                trouble = error
             else:
                 if on_confirmed is not None:
                     on_confirmed(job)
@@ -154,8 +154,8 @@ class BlockingProducer:
         finally:
             for _, confirm in in_flight:
                 confirm.cancel()
-        if failed:
-            raise NotConfirmed(failed, reason)
+        if trouble is not None:
+            raise NotConfirmed.because(failed, trouble)
         return ids
 
     def request(

@@ -243,7 +243,7 @@ class Producer:
         except (BrokerUnreachable, ProducerClosed) as error:
             if not published or isinstance(error, AccessRefused):
                 raise
-            raise NotConfirmed([job.id], str(error)) from error
+            raise NotConfirmed.because([job.id], error) from error
         except (rabbitmq.Nacked, rabbitmq.Unroutable) as error:
             raise NotConfirmed([job.id], str(error)) from error
         except TimeoutError:
@@ -266,16 +266,16 @@ class Producer:
         """
         ids: list[str] = []
         failed: list[str] = []
-        reason = ""
+        trouble: OtpostError | None = None
         slots = asyncio.Semaphore(self._max_in_flight)
 
         async def one(job: OtpJob) -> None:
-            nonlocal reason
+            nonlocal trouble
             try:
                 await self.send(job, sender=sender)
             except (NotConfirmed, BrokerUnreachable, ProducerClosed) as error:
                 failed.append(job.id)
-                reason = str(error)
+                trouble = error
             else:
                 if on_confirmed is not None:
                     on_confirmed(job)
@@ -288,8 +288,8 @@ class Producer:
                 await slots.acquire()
                 ids.append(job.id)
                 sending.create_task(one(self._sealed(job)))
-        if failed:
-            raise NotConfirmed(failed, reason)
+        if trouble is not None:
+            raise NotConfirmed.because(failed, trouble)
         return ids
 
     def results(

@@ -135,16 +135,27 @@ class AccessRefused(BrokerUnreachable):
 class NotConfirmed(OtpostError):
     """The broker did not confirm these jobs in time: they may or may not be stored.
 
-    Sending the same job (the same *id*) again is safe: a job is sent to its recipient once an id.
+    Sending the same job (the same *id*) again is safe: a job is sent to its recipient once an id. *reason* tells why
+    the last of them was not confirmed; *permanent* where sending again will not help until that is mended.
     """
 
-    def __init__(self, job_ids: Iterable[str], reason: str) -> None:
+    def __init__(self, job_ids: Iterable[str], reason: str, *, permanent: bool = False) -> None:
         self.job_ids = tuple(job_ids)
+        self.reason = reason
+        self.permanent = permanent
+        when = "once that is mended, " if permanent else ""
         shown = ", ".join(self.job_ids[:3]) + (", …" if len(self.job_ids) > 3 else "")
         super().__init__(
             f"the broker did not confirm {len(self.job_ids)} job(s) ({shown}): {reason}; "
-            "the same ids may safely be sent again"
+            f"{when}the same ids may safely be sent again"
         )
+
+    @classmethod
+    def because(cls, job_ids: Iterable[str], error: OtpostError) -> NotConfirmed:
+        """Tell of these jobs what *error* told of one of them."""
+        if isinstance(error, NotConfirmed):
+            return cls(job_ids, error.reason, permanent=error.permanent)
+        return cls(job_ids, str(error), permanent=isinstance(error, BrokerUnreachable) and error.permanent)
 
 
 class NoResult(OtpostError, TimeoutError):

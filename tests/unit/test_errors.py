@@ -7,6 +7,7 @@ import pickle
 import pytest
 
 from otpost import (
+    AccessRefused,
     BrokerUnreachable,
     InsideEventLoop,
     InvalidJob,
@@ -32,6 +33,7 @@ ERRORS = [
     QueueRefused("there is no queue mine"),
     BrokerUnreachable("does RabbitMQ run there?", permanent=True),
     NotConfirmed(["job-1", "job-2"], "no confirm in time"),
+    NotConfirmed(["job-1"], "the user may not", permanent=True),
     NoResult("job-1", 30.0),
 ]
 
@@ -59,3 +61,23 @@ def test_a_missing_result_is_a_time_out_and_names_its_job() -> None:
     assert isinstance(error, TimeoutError)
     assert error.job_id == "job-1"
     assert "no end of job job-1 within 2.5 s" in str(error)
+
+
+def test_what_was_not_confirmed_tells_the_reason_of_one_job_once_for_all_of_them() -> None:
+    one = NotConfirmed(["job-1"], "a queue refused the message")
+    error = NotConfirmed.because(["job-1", "job-2"], one)
+    assert (error.reason, error.permanent) == ("a queue refused the message", False)
+    assert str(error) == (
+        "the broker did not confirm 2 job(s) (job-1, job-2): a queue refused the message; the same ids may safely be "
+        "sent again"
+    )
+
+
+def test_what_the_user_may_not_publish_is_not_to_be_sent_again_before_that_is_mended() -> None:
+    error = NotConfirmed.because(["job-1"], AccessRefused("it needs the right to write"))
+    assert (error.reason, error.permanent) == ("it needs the right to write", True)
+    assert str(error).endswith(
+        ": it needs the right to write; once that is mended, the same ids may safely be sent again"
+    )
+    assert not NotConfirmed.because(["job-1"], BrokerUnreachable("does RabbitMQ run there?")).permanent
+    assert not NotConfirmed.because(["job-1"], ProducerClosed()).permanent

@@ -125,7 +125,7 @@ def _print_id(job_id: str, *, as_json: bool) -> None:
 
 async def _send_file(producer: Producer, file: BinaryIO, *, as_json: bool) -> int:
     problems: list[str] = []
-    unconfirmed: tuple[str, ...] = ()
+    unconfirmed: NotConfirmed | None = None
     confirmed = 0
     progress = Progress(
         TextColumn("publishing"),
@@ -149,7 +149,7 @@ async def _send_file(producer: Producer, file: BinaryIO, *, as_json: bool) -> in
             try:
                 await producer.send_many(_jobs(file, problems), on_confirmed=count)
             except NotConfirmed as error:
-                unconfirmed = error.job_ids
+                unconfirmed = error
             progress.update(bar, total=confirmed)
     _report(confirmed, problems, unconfirmed, as_json=as_json)
     return 1 if problems or unconfirmed else 0
@@ -185,16 +185,18 @@ def _object(line: bytes) -> dict[str, Any]:
     return fields
 
 
-def _report(confirmed: int, problems: list[str], unconfirmed: tuple[str, ...], *, as_json: bool) -> None:
+def _report(confirmed: int, problems: list[str], unconfirmed: NotConfirmed | None, *, as_json: bool) -> None:
     if not as_json:
         click.echo(f"{confirmed} jobs published")
     for problem in problems[:_MAX_SHOWN_PROBLEMS]:
         click.echo(f"otpost: {problem}", err=True)
     if len(problems) > _MAX_SHOWN_PROBLEMS:
         click.echo(f"otpost: and {len(problems) - _MAX_SHOWN_PROBLEMS} more lines that are no jobs", err=True)
-    if unconfirmed:
+    if unconfirmed is not None:
+        # What the broker refuses its user, it refuses again.
+        remedy = "; send the file again: what has an id of its own in it is not sent twice"
         click.echo(
-            f"otpost: {len(unconfirmed)} jobs were not confirmed; send the file again: "
-            "what has an id of its own in it is not sent twice",
+            f"otpost: {len(unconfirmed.job_ids)} jobs were not confirmed: {unconfirmed.reason}"
+            f"{'' if unconfirmed.permanent else remedy}",
             err=True,
         )
