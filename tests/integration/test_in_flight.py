@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from otpost_worker.ledger.sqlite import SqliteLedger
-from otpost_worker.worker import InFlight, job_key
+from otpost_worker.worker import InFlight, job_key, pause_after_crash_s
 from ports_in_memory import UNAVAILABLE, World, envelope, job_body
 
 if TYPE_CHECKING:
@@ -169,6 +169,64 @@ async def test_a_delivery_that_comes_while_its_job_is_acknowledged_begins_anew_a
         second.end.set()
         await settle(again)
     assert (first.fate, again.fate) == (["acknowledged"], ["acknowledged"])
+
+
+# Crashing again and again
+
+
+async def test_a_job_that_crashes_again_and_again_is_given_back_later_each_time() -> None:
+    asked: list[int] = []
+
+    def no_pause(crashes: int) -> float:
+        asked.append(crashes)
+        return 0.0
+
+    async def crash() -> None:
+        raise KeyError("a bug")
+
+    async def work() -> None:
+        return
+
+    async with asyncio.TaskGroup() as tasks:
+        in_flight = InFlight(tasks, pause_s=no_pause)
+        for job, way in (("a", crash), ("a", crash), ("b", crash), ("a", crash), ("a", work), ("a", crash)):
+            delivery = Delivery()
+            in_flight.take(job, delivery, way)
+            await settle(delivery)
+    # The third crash of "a" comes after the first of "b"; then "a" has had a good day, and begins anew.
+    assert asked == [1, 2, 1, 3, 1]
+
+
+def test_the_pause_after_a_crash_doubles_from_half_a_second_to_half_a_minute() -> None:
+    pauses = [pause_after_crash_s(crashes) for crashes in (1, 2, 3, 4, 5, 6, 7, 8, 20, 10**6)]
+    assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0, 30.0]
+
+
+async def test_a_job_that_rests_after_a_crash_holds_up_no_other_and_is_given_back_at_once_when_the_worker_stops() -> (
+    None
+):
+    async def crash() -> None:
+        resting.set()
+        raise KeyError("a bug")
+
+    resting, bad, again, good, way = asyncio.Event(), Delivery(), Delivery(), Delivery(), Way()
+    way.end.set()
+    async with asyncio.TaskGroup() as tasks:
+        in_flight = InFlight(tasks, pause_s=lambda _: PATIENCE_S * 100)
+        in_flight.take("bad", bad, crash)
+        await asyncio.wait_for(resting.wait(), PATIENCE_S)
+        in_flight.take("good", good, way)
+        await settle(good)
+        # A redelivery of the one that rests joins it, and does not crash once more.
+        bad.is_lost = True
+        resting.clear()
+        in_flight.take("bad", again, crash)
+        assert len(in_flight) == 1
+        assert (bad.fate, again.fate) == ([], [])
+        async with asyncio.timeout(PATIENCE_S):
+            assert await in_flight.drain(PATIENCE_S, at_once=asyncio.Event()) is True
+    assert (good.fate, bad.fate, again.fate) == (["acknowledged"], ["requeued"], ["requeued"])
+    assert not resting.is_set()
 
 
 # Draining

@@ -24,6 +24,7 @@ from otpost_worker.envelope import Defaults
 from otpost_worker.health import Readiness, serve_health
 from otpost_worker.keyfile import keys_in_force
 from otpost_worker.keyring import Keyring
+from otpost_worker.last_resort import LastResort
 from otpost_worker.ledger.opening import open_ledger
 from otpost_worker.ledger.watched import WatchedLedger
 from otpost_worker.metrics import Metrics
@@ -81,7 +82,7 @@ async def run_worker(
         url, away = settings.broker_url.get_secret_value(), OutageLog("broker")
         reconnecting = Reconnecting(random.random, away, metrics)
         outbox = await resources.enter_async_context(Outbox(url, name=name, reconnecting=reconnecting))
-        broker = wrappers.broker(outbox)
+        broker, asked = wrappers.broker(outbox), wrappers.ledger(ledger)
         tasks = await resources.enter_async_context(asyncio.TaskGroup())
         in_flight = InFlight(tasks)
         metrics.watch_in_flight(lambda: len(in_flight))
@@ -94,7 +95,7 @@ async def run_worker(
         sender_watch = SenderWatch(senders, ledger, metrics)
         deliverer = partial(
             Deliverer,
-            ledger=wrappers.ledger(ledger),
+            ledger=asked,
             broker=broker,
             codes=codes,
             observer=metrics,
@@ -105,7 +106,11 @@ async def run_worker(
             tell=sender_watch.hear,
         )
         ours = {name: deliverer(sender) for name, sender in senders.items()}
-        dropped = DroppedReader(broker, lambda sender: ours.get(sender) or deliverer(foreign_sender(sender)))
+        dropped = DroppedReader(
+            broker,
+            lambda sender: ours.get(sender) or deliverer(foreign_sender(sender)),
+            last_resort=LastResort(broker, asked, codes, metrics, clock),
+        )
         intake = Intake(
             url,
             name=name,

@@ -45,7 +45,7 @@ def covered(envelope: Envelope, seal: Callable[[bytes], str]) -> Envelope:
         # For ever is not too far ahead: a clock that is wrong makes a body no less of a job.
         job = OtpJob.parse(envelope.body, now=math.inf, published_at=envelope.published_at)
     except InvalidJob:
-        return replace(envelope, body=_sealed_whole(envelope.body, seal))
+        return covered_whole(envelope, seal)
     if job.code is None:
         return envelope
     sealed = seal(job.code.encode())
@@ -55,10 +55,13 @@ def covered(envelope: Envelope, seal: Callable[[bytes], str]) -> Envelope:
     return replace(envelope, body=orjson.dumps(kept | {"sealed_code": sealed}))
 
 
-def _sealed_whole(body: bytes, seal: Callable[[bytes], str]) -> bytes:
+def covered_whole(envelope: Envelope, seal: Callable[[bytes], str]) -> Envelope:
+    """Give the copy that may be buried whatever the body is, a job or not."""
+    body = envelope.body
     job_id = readable_id(body)
     named = {"id": job_id} if job_id is not None else {}
-    return orjson.dumps(named | {"sealed_body": seal(body[:MAX_KEPT_BYTES]), "body_bytes": len(body)})
+    sealed = {"sealed_body": seal(body[:MAX_KEPT_BYTES]), "body_bytes": len(body)}
+    return replace(envelope, body=orjson.dumps(named | sealed))
 
 
 def read_sealed_body(body: bytes) -> SealedBody | None:

@@ -16,12 +16,14 @@ from otpost_worker.decision import Bury, Expire, Policy
 from otpost_worker.deliver import Sender
 from otpost_worker.envelope import Defaults
 from otpost_worker.outcome import Error, Kind, Outcome, Refused
+from otpost_worker.ports import LedgerUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otpost_worker.deliver import Deliverer
     from otpost_worker.envelope import Envelope
+    from otpost_worker.last_resort import LastResort
     from otpost_worker.ports import Broker, Message
 
 # Its neighbours in a dying worker's buffer lose deliveries too, so the first drops say nothing about the job itself.
@@ -90,11 +92,15 @@ def foreign_sender(name: str) -> Sender:
 
 
 class DroppedReader:
-    """Ends what the broker dropped. *deliverer* gives the way of a job for a sender's name."""
+    """Ends what the broker dropped. *deliverer* gives the way of a job for a sender's name.
 
-    def __init__(self, broker: Broker, deliverer: Callable[[str], Deliverer]) -> None:
+    There is nobody behind it: what crashes here would come again and again. *last_resort* ends that too.
+    """
+
+    def __init__(self, broker: Broker, deliverer: Callable[[str], Deliverer], *, last_resort: LastResort) -> None:
         self._broker = broker
         self._deliverer = deliverer
+        self._last_resort = last_resort
 
     async def end(self, envelope: Envelope, drop: Drop) -> None:
         """Give the job another chance, or end it; when this returns, it may be acknowledged."""
@@ -105,8 +111,18 @@ class DroppedReader:
             drops=envelope.drops,
         )
         named = replace(envelope, sender=drop.sender)
-        if drop.cause is Cause.RETURNED and envelope.drops < MAX_DROPS:
-            await self._broker.hand_back(replace(named, drops=envelope.drops + 1))
+        try:
+            await self._end(named, drop)
+        except LedgerUnavailable:
+            raise
+        except Exception as crash:
+            if not await self._last_resort.end(named, _stumbled(drop, crash)):
+                raise
+            _log.error("job.crashed", error=type(crash).__name__, exc_info=crash)
+
+    async def _end(self, named: Envelope, drop: Drop) -> None:
+        if drop.cause is Cause.RETURNED and named.drops < MAX_DROPS:
+            await self._broker.hand_back(replace(named, drops=named.drops + 1))
             return
         await self._deliverer(named.sender).deliver(named, ending=_ending(drop))
 
@@ -122,3 +138,11 @@ def _ending(drop: Drop) -> Bury | Expire:
     else:
         detail = f"there is no queue {JOBS}.{drop.sender}: no worker is configured for this sender"
     return Bury(Error(Kind.NO_SENDER, title="No such sender", detail=detail))
+
+
+def _stumbled(drop: Drop, crash: Exception) -> Error:
+    """Say why a job is over that could not even be ended in the ordinary way."""
+    ending = _ending(drop)
+    error = ending.error if isinstance(ending, Bury) else Error(Kind.INVALID_JOB, title="The job cannot be processed")
+    why = f"the worker fails on it ({type(crash).__name__}; its log says where)"
+    return replace(error, detail=f"{error.detail}; {why}" if error.detail else why)

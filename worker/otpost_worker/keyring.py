@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from otpost.job import is_code
 from otpost.sealing import Opener
-from otpost_worker.burial import covered
+from otpost_worker.burial import covered, covered_whole
 from otpost_worker.outcome import Error, Kind
 
 if TYPE_CHECKING:
@@ -47,3 +47,7 @@ class Keyring:
     def cover(self, envelope: Envelope) -> Envelope:
         """See ``ports.Codes``."""
         return covered(envelope, self._seal)
+
+    def cover_whole(self, envelope: Envelope) -> Envelope:
+        """See ``ports.Codes``."""
+        return covered_whole(envelope, self._seal)

@@ -303,6 +303,9 @@ class Codes(Protocol):
     def cover(self, envelope: Envelope) -> Envelope:
         """Give the copy of a job that may lie among the dead letters: no code can be read in it."""
 
+    def cover_whole(self, envelope: Envelope) -> Envelope:
+        """Give such a copy without a look at what is in it: nothing but its id can be read."""
+
 
 class Broker(Protocol):
     """Where what follows from a job goes. Each call returns once the broker has confirmed it, however long it takes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from otpost_worker.envelope import Envelope
+
+_FIRST_PAUSE_S: Final = 0.5
+_MAX_PAUSE_S: Final = 30.0
+# Of so many jobs that crashed it is remembered how often; of the rest, the next crash counts as the first.
+_MAX_CRASHED: Final = 1000
 
 _log = structlog.get_logger("otpost.worker")
 
@@ -29,6 +34,11 @@ class Settleable(Protocol):
         """Give it back, counted toward the delivery limit."""
 
 
+def pause_after_crash_s(crashes: int) -> float:
+    """Seconds until a job that crashed that many times in a row is given back: doubling, 30 at the most."""
+    return min(_FIRST_PAUSE_S * 2.0 ** (min(crashes, 10) - 1), _MAX_PAUSE_S)
+
+
 class InFlight:
     """The jobs in hand. Each has a task that the loss of a connection cannot cancel.
 
@@ -36,10 +46,17 @@ class InFlight:
     which still has them in hand. Such a delivery joins its job and is acknowledged with it. But a copy that comes
     while the first delivery can still be acknowledged is a message of its own, perhaps the very one that this job
     was just handed back as: it goes its own way, and the ledger tells what that is.
+
+    A job that crashes is given back after a pause, *pause_s* of how often in a row it has: the broker would deliver it
+    again at once, and its whole circle be over, or have used up a processor, before anybody could mend the cause.
     """
 
-    def __init__(self, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, tasks: asyncio.TaskGroup, *, pause_s: Callable[[int], float] = pause_after_crash_s) -> None:
         self._tasks = tasks
+        self._pause_s = pause_s
+        self._draining = asyncio.Event()
+        # By the hash of each job's key, which holds its body; the one that crashed longest ago comes first.
+        self._crashes: dict[int, int] = {}
         self._deliveries: dict[object, list[Settleable]] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
@@ -57,7 +74,7 @@ class InFlight:
             return
         own_key = key if deliveries is None else object()
         self._deliveries[own_key] = [delivery]
-        self._start(self._go(own_key, way))
+        self._start(self._go(own_key, hash(key), way))
 
     def background(self, work: Awaitable[None]) -> None:
         """Keep *work* running until it is done or the grace period is over; a bug in it costs only itself."""
@@ -81,13 +98,16 @@ class InFlight:
         if not self._running:
             self._idle.set()
 
-    async def _go(self, key: object, way: Callable[[], Awaitable[None]]) -> None:
+    async def _go(self, key: object, crash_key: int, way: Callable[[], Awaitable[None]]) -> None:
         crashed = False
         try:
             await way()
         except Exception as error:  # noqa: BLE001 - a bug must cost one job, not the worker
             _log.error("job.crashed", error=type(error).__name__, exc_info=error)
             crashed = True
+            await self._rest(crash_key)
+        else:
+            self._crashes.pop(crash_key, None)
         finally:
             # From here on a delivery of the same job begins anew, also one that comes during the lines below.
             deliveries = self._deliveries.pop(key)
@@ -95,11 +115,24 @@ class InFlight:
             # The queue's delivery limit ends the circle, if it is the job's fault.
             await (delivery.requeue() if crashed else delivery.acknowledge())
 
+    async def _rest(self, crash_key: int) -> None:
+        """Wait before a job that crashed is given back, unless the worker stops."""
+        crashes = self._crashes.pop(crash_key, 0) + 1
+        self._crashes[crash_key] = crashes
+        if len(self._crashes) > _MAX_CRASHED:
+            del self._crashes[next(iter(self._crashes))]
+        try:
+            async with asyncio.timeout(self._pause_s(crashes)):
+                await self._draining.wait()
+        except TimeoutError:
+            return
+
     async def drain(self, grace_s: float, *, at_once: asyncio.Event) -> bool:
         """Wait until nothing is in hand, *grace_s* at the most or until *at_once*; then cancel the rest.
 
         Returns whether everything came to its end by itself.
         """
+        self._draining.set()
         hurry = asyncio.ensure_future(at_once.wait())
         idle = asyncio.ensure_future(self._idle.wait())
         try:
