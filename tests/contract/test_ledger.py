@@ -282,38 +282,6 @@ async def test_a_run_is_not_concluded_where_the_table_says_otherwise(
     assert await ledger.conclude(wish(late=True), EXPIRED) is None
 
 
-async def test_a_body_that_is_no_job_ends_its_run_and_gets_the_same_end_again(ledger: OpenLedger) -> None:
-    invalid = wish(end=True)
-    assert step_of(await ledger.refuse(invalid, end_step(1, "failed"))) == end_step(1, "failed")
-    assert step_of(await ledger.refuse(invalid, end_step(1, "failed"))) == end_step(1, "failed")
-    assert step_of(await ledger.claim(claim_request())) == end_step(1, "failed")
-
-
-async def test_an_end_without_a_request_is_not_that_of_another_body_under_the_same_id(ledger: OpenLedger) -> None:
-    await ledger.conclude(wish(late=True), EXPIRED)
-    assert await ledger.refuse(wish(end=True), end_step(1, "failed")) is None
-    assert step_of(await ledger.refuse(wish(end=True), EXPIRED)) == EXPIRED
-
-
-async def test_a_replayed_body_that_is_no_job_does_not_end_a_job_that_reached_its_recipient(ledger: OpenLedger) -> None:
-    ticket = await claimed(ledger)
-    await ledger.record(ticket, ACCEPTED)
-    assert await ledger.refuse(wish(run=2, end=True), end_step(2, "failed")) is None
-    assert step_of(await ledger.claim(claim_request(2))) == ACCEPTED.step
-
-
-@pytest.mark.parametrize("entry", [None, REFUSED, ACCEPTED, FAILED], ids=["claimed", "refused", "accepted", "failed"])
-async def test_a_body_that_is_no_job_leaves_another_job_of_its_id_alone(
-    ledger: OpenLedger, entry: Entry | None
-) -> None:
-    ticket = await claimed(ledger)
-    if entry is not None:
-        await ledger.record(ticket, entry)
-    assert await ledger.refuse(wish(end=True), end_step(1, "failed")) is None
-    if entry is not None:
-        assert step_of(await ledger.claim(claim_request())) == entry.step
-
-
 # Released claims
 
 

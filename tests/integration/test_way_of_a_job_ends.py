@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from otpost.sealing import PrivateKey
 from otpost_worker.decision import Bury, Expire
 from otpost_worker.outcome import Error, Kind
-from ports_in_memory import CODE, LOST, NO_SUCH_NUMBER, NOW, UNAVAILABLE, World, copy_of, envelope
+from ports_in_memory import CODE, LOST, NO_SUCH_NUMBER, NOW, UNAVAILABLE, World, copy_of, envelope, job_body
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 # Both by the reader of what the broker dropped.
 OUT_OF_TIME: Final = Expire(None)
 TOO_OFTEN: Final = Bury(Error(Kind.DELIVERY_LIMIT, title="Delivery limit"))
+FOR_ANOTHER: Final = PrivateKey(b"a key of somebody else: 32 bytes").public.seal(CODE.encode())
 NOWHERE: Final = Bury(Error(Kind.NO_SENDER, title="No such sender"))
 
 
@@ -59,3 +61,34 @@ async def test_a_dead_letter_that_is_there_before_its_end_is_recorded_is_noted_b
     assert CODE.encode() not in await asyncio.to_thread(place.remains)
     await world.deliver(envelope())
     assert [letter.reason for _, letter in world.broker.letters] == ["recipient"]
+
+
+@pytest.mark.parametrize(
+    ("first", "reason"),
+    [
+        pytest.param(job_body(code=None, sealed_code=FOR_ANOTHER), "no_key", id="a job that ended without an attempt"),
+        pytest.param(job_body(otp=CODE), "invalid_job", id="a body that is no job either"),
+    ],
+)
+async def test_an_invalid_body_under_a_known_id_is_a_dead_letter_without_a_result(
+    place: Implementation, first: bytes, reason: str
+) -> None:
+    world = World(place)
+    for body in (first, job_body(cod="typing error"), job_body(cod="another one")):
+        await world.deliver(envelope(body))
+    assert world.broker.event_ids == ["job-1/1/1/failed"]
+    assert [letter.reason for _, letter in world.broker.letters] == [reason, "invalid_job", "invalid_job"]
+
+
+@pytest.mark.parametrize("arrow", ["record", "event", "next home", "note"])
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_an_invalid_body_has_one_result_wherever_its_worker_dies(
+    place: Implementation, when: str, arrow: str
+) -> None:
+    world = World(place)
+    world.fate.crash_at = (when, arrow)
+    world.put(envelope(job_body(otp=CODE)))
+    await world.run()
+    assert world.fate.crashes == 1
+    assert world.heard == ["job-1/1/1/failed"]
+    assert world.letters == ["invalid_job"]

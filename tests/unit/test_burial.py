@@ -177,6 +177,13 @@ def test_an_id_in_a_sealed_body_that_can_be_none_is_left_out() -> None:
         assert read_sealed_body(body) == SealedBody(None, "eA==", 1)
 
 
+def test_a_fingerprint_is_the_same_for_the_same_body_and_key_alone() -> None:
+    other_ring = Keyring((type(KEY)(b"a key of somebody else: 32 bytes"), KEY))
+    told = [ring.fingerprint(body) for ring in (RING, other_ring) for body in (b"{}", job_body())]
+    assert told[:2] == [Keyring((KEY,)).fingerprint(b"{}"), RING.fingerprint(job_body())]
+    assert len(set(told)) == 4
+
+
 # What the keys open
 
 

@@ -310,7 +310,7 @@ class Deliverer:
         envelope, now = unreadable.envelope, self._clock()
         error = invalid(unreadable)
         subject = subject_of_unreadable(unreadable, nonce=secrets.token_hex(16))
-        step = failed(error, subject, now=now)
+        step = replace(failed(error, subject, now=now), fingerprint=self._codes.fingerprint(envelope.body))
         _log.warning("job.invalid", job_id=unreadable.job_id, sender=envelope.sender, problems=error.detail)
         recorded: Recorded | None = Recorded(envelope, step)
         if unreadable.job_id is not None:

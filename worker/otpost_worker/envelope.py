@@ -176,16 +176,24 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What follows from an outcome. Recorded before it is taken, so that a crash repeats it unchanged."""
+    """What follows from an outcome. Recorded before it is taken, so that a crash repeats it unchanged.
+
+    *fingerprint*: of a body that is no job and ends like this; it tells the body from others when it is gone.
+    """
 
     event: Event | None
     next: Next | None = None
     letter: Letter | None = None
+    fingerprint: str | None = None
 
     @property
     def ends_job(self) -> bool:
         """Whether the run is over with this."""
         return self.event is not None and self.event.ends_job
+
+    def is_of(self, fingerprint: str | None) -> bool:
+        """Tell whether it is the end of the body that is no job with this *fingerprint*."""
+        return fingerprint is not None and self.fingerprint == fingerprint
 
     def to_json(self) -> bytes:
         """Encode the step for the ledger. It holds neither the code nor a full number."""
@@ -200,4 +208,5 @@ class Step:
             Event(event["id"], event["status"], event["body"].encode()) if event else None,
             Next(**following) if following else None,
             Letter(**letter) if letter else None,
+            fields.get("fingerprint"),
         )

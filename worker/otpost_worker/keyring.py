@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 from otpost.job import is_code
@@ -32,6 +33,7 @@ class Keyring:
     def __init__(self, keys: tuple[PrivateKey, ...]) -> None:
         self._opener = Opener(keys)
         self._seal = keys[0].public.seal
+        self._key = keys[0].raw
 
     def read(self, job: OtpJob) -> str | Error:
         """See ``ports.Codes``."""
@@ -51,3 +53,7 @@ class Keyring:
     def cover_whole(self, envelope: Envelope) -> Envelope:
         """See ``ports.Codes``."""
         return covered_whole(envelope, self._seal)
+
+    def fingerprint(self, body: bytes) -> str:
+        """See ``ports.Codes``."""
+        return blake2b(body, key=self._key, person=b"otpost body", digest_size=16).hexdigest()

@@ -206,7 +206,11 @@ class Ledger(Protocol):
         """End a run without a request; None where the table now says something else."""
 
     async def refuse(self, request: ClaimRequest, step: Step) -> Recorded | None:
-        """End the run of a body that is no job; None where its id belongs to another job, which is left alone."""
+        """End the run of a body that is no job; None where its id belongs to another one, which is left alone.
+
+        Asked again with the very same body, that end is given again: it is told by the body, as long as that is kept,
+        or by the step's fingerprint.
+        """
 
     async def release(self, ticket: Ticket) -> None:
         """Take back a claim whose request never left, as if it had not been."""
@@ -305,6 +309,9 @@ class Codes(Protocol):
 
     def cover_whole(self, envelope: Envelope) -> Envelope:
         """Give such a copy without a look at what is in it: nothing but its id can be read."""
+
+    def fingerprint(self, body: bytes) -> str:
+        """Tell a body from others, by what may be kept of it: whoever lacks the key cannot try codes on it."""
 
 
 class Broker(Protocol):

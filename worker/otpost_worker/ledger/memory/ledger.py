@@ -209,12 +209,12 @@ class MemoryLedger:
         latest = known.latest
         if latest is None or (request.wish.run > latest.number and known.accepted_run is None):
             return self._ended_without_request(request, step, self._clock())
-        if not latest.ended or latest.highest is not None:
+        if not latest.ended or request.wish.run > latest.number:
             return None
-        # No attempt was ever made, and the event is the same: this is the end that this very body has had before.
-        end = self._jobs[request.job_id][latest.number].recorded_end()
-        same = end.step.event is not None and step.event is not None and end.step.event.id == step.event.id
-        return end if same else None
+        # Its own end is due to this very body, and to no other.
+        run = self._jobs[request.job_id][latest.number]
+        own = run.envelope.body == request.envelope.body or (run.end and run.end.is_of(step.fingerprint))
+        return run.recorded_end() if own else None
 
     async def release(self, ticket: Ticket) -> None:
         """See ``ports.Ledger``."""

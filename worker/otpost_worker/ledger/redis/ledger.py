@@ -133,9 +133,8 @@ class RedisLedger(RedisReader):
 
     async def refuse(self, request: ClaimRequest, step: Step) -> Recorded | None:
         """See ``ports.Ledger``."""
-        event_id = step.event.id if step.event else ""
         copy = copy_arguments(request, self._offset)
-        arguments = (str(request.wish.run), *copy, *step_arguments(step), event_id)
+        arguments = (str(request.wish.run), *copy, *step_arguments(step), step.fingerprint or "")
         reply = await self._run(self._scripts.refuse, [job_key(request.job_id)], arguments)
         return replies.recorded(reply, step)
 

@@ -339,12 +339,14 @@ def refuse(db: sqlite3.Connection, request: ClaimRequest, step: Step, now: float
         envelope = _envelope(db, request.job_id, request.wish.run)
         _write_end(db, request.job_id, request.wish.run, step, now)
         return Recorded(envelope, step)
-    if not latest.ended or latest.highest is not None:
+    if not latest.ended or request.wish.run > latest.number:
         return None
-    # No attempt was ever made, and the event is the same: this is the end that this very body has had before.
-    end = _recorded_end(db, request.job_id, latest.number)
-    same = end.step.event is not None and step.event is not None and end.step.event.id == step.event.id
-    return end if same else None
+    # Its own end is due to this very body, and to no other.
+    end_step, body = db.execute(
+        "SELECT end_step, body FROM runs WHERE job_id = ? AND run = ?", (request.job_id, latest.number)
+    ).fetchone()
+    own = body == request.envelope.body or Step.from_json(end_step).is_of(step.fingerprint)
+    return _recorded_end(db, request.job_id, latest.number) if own else None
 
 
 def release(db: sqlite3.Connection, ticket: Ticket) -> None:

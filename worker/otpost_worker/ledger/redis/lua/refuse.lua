@@ -2,7 +2,8 @@
 
 local now = clock(ARGV[1])
 local number = tonumber(ARGV[2])
-local forget_at, envelope, body, step, status, event_id = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[9]
+local forget_at, envelope, body, step, status = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local fingerprint = optional(ARGV[9])
 
 local job = Job.load(KEYS[1])
 local latest = job.latest
@@ -12,12 +13,12 @@ if latest == nil or (number > latest.number and job:accepted_run() == nil) then
     job:finish(run, status, step, ARGV[8] == "1", now)
     return { text(now), "entry", run.envelope, kept }
 end
-if latest.status == nil or latest.highest ~= nil then
+if latest.status == nil or number > latest.number then
     return { text(now), "none" }
 end
--- No attempt was ever made, and the event is the same: this is the end that this very body has had before.
-local event = cjson.decode(latest.step).event
-if type(event) ~= "table" or event.id ~= event_id then
+-- Its own end is due to this very body, and to no other.
+local own = job:body(latest) == body or (fingerprint ~= nil and cjson.decode(latest.step).fingerprint == fingerprint)
+if not own then
     return { text(now), "none" }
 end
 return { text(now), "end", job:recorded_end(latest) }
