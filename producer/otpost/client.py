@@ -303,6 +303,10 @@ class Producer:
         Without *queue* they come from the results stream, kept 7 days, beginning at *since*: a time, that long
         ago, the ``first`` kept, the ``last`` chunk, or the ``next`` to come. With *queue*, the name of a queue of
         your own bound to the exchange ``otpost.results``, each is acknowledged when the next is asked for.
+
+        :raises BrokerUnreachable: the first connection failed. :raises QueueRefused: there is nothing to read.
+        :raises UnreadableResult: a message says that it is a result, but is none that is known here. A queue of your
+        own does not hold it any more: iterate again. Other types of message are left out.
         """
         if isinstance(since, timedelta):
             since = datetime.now(UTC) - since

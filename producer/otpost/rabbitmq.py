@@ -101,7 +101,7 @@ async def connect(url: str, *, name: str, timeout_s: float) -> AbstractConnectio
                 _with_heartbeat(url), client_properties={"connection_name": name}, connection_class=_Connection
             )
     except asyncio.CancelledError:
-        if _times_cancelled():
+        if times_cancelled():
             raise
         reason, permanent = "the connection was closed while it was opened", False
     except TimeoutError:
@@ -143,7 +143,8 @@ def _with_heartbeat(url: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}heartbeat={_HEARTBEAT_S}"
 
 
-def _times_cancelled() -> int:
+def times_cancelled() -> int:
+    """Count how often this task was asked to end: more than before, and a cancellation is the caller's."""
     task = asyncio.current_task()
     return task.cancelling() if task is not None else 0
 
@@ -155,14 +156,14 @@ async def translated(*, right: str = "use", within_s: float | None = None) -> As
     *right* is what the broker's user has to be allowed: ``configure``, ``write`` or ``read``. A task that is cancelled
     meanwhile ends as cancelled, whatever the library makes of that: now and then it swallows it.
     """
-    before = _times_cancelled()
+    before = times_cancelled()
     try:
         async with asyncio.timeout(within_s):
             yield
-            if _times_cancelled() > before:
+            if times_cancelled() > before:
                 raise asyncio.CancelledError  # noqa: TRY301 - so that the time-out knows it for its own, where it is
     except (Exception, asyncio.CancelledError) as error:
-        if _times_cancelled() > before:
+        if times_cancelled() > before:
             raise asyncio.CancelledError from error
         meant = _meaning(error, right)
         if meant is error:

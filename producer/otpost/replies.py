@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from otpost import declaring, rabbitmq
-from otpost.errors import OtpostError, QueueRefused
-from otpost.result import OtpResult, UnreadableResult
+from otpost.errors import OtpostError, ProducerClosed, QueueRefused
+from otpost.result import RESULT_TYPE, OtpResult, UnreadableResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,13 +65,20 @@ class Replies:
         """Return the queue's name; it is declared on *connection* where there is none any more.
 
         :raises QueueRefused: we may not declare or read it. :raises ConnectionLost: the connection is gone.
+        :raises ProducerClosed: ``close`` was called meanwhile.
         """
         if self._opening is None or _is_over(self._opening):
             self._opening = asyncio.create_task(self._open(connection, timeout_s))
             # Everybody who waited for it may be gone by the time that it fails.
             self._opening.add_done_callback(lambda opening: opening.cancelled() or opening.exception())
-        # Shielded: who opens it opens it for all, and may give up meanwhile.
-        return (await asyncio.shield(self._opening)).queue
+        before = rabbitmq.times_cancelled()
+        try:
+            # Shielded: who opens it opens it for all, and may give up meanwhile.
+            return (await asyncio.shield(self._opening)).queue
+        except asyncio.CancelledError:
+            if rabbitmq.times_cancelled() > before:
+                raise
+            raise ProducerClosed from None  # nobody has cancelled us, but closing the opening
 
     async def close(self, reason: OtpostError) -> None:
         """Delete the queue; whoever still waits is told *reason*."""
@@ -105,10 +112,13 @@ class Replies:
             ) from error
 
     def _take(self, message: DeliveredMessage) -> None:
+        # Whoever knows the queue's name can write into it.
+        if message.header.properties.message_type != RESULT_TYPE:
+            return
         try:
             result = OtpResult.parse(message.body)
         except UnreadableResult:
-            return  # Whoever knows the queue's name can write into it.
+            return
         for inbox in self._inboxes.get(message.header.properties.correlation_id or "", ()):
             inbox.put(result)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from otpost import rabbitmq
 from otpost.errors import BrokerUnreachable, QueueRefused
-from otpost.result import EVENT_TYPE, OtpResult
+from otpost.result import RESULT_TYPE, OtpResult, UnreadableResult
 from otpost.topology import RESULTS
 
 if TYPE_CHECKING:
@@ -47,14 +47,21 @@ class Position:
 
 
 async def read_results(
-    url: str, position: Position, *, timeout_s: float, on_lost: Callable[[str], None] | None = None
+    url: str,
+    position: Position,
+    *,
+    timeout_s: float,
+    on_lost: Callable[[str], None] | None = None,
+    on_unreadable: Callable[[str], None] | None = None,
 ) -> AsyncGenerator[OtpResult]:
     """Yield results from *position* on, for ever, over as many connections as it takes.
 
-    *on_lost* is called with the reason each time a connection is lost, and not again until there was another one.
+    Messages of other types are left out. *on_lost* is called with the reason each time a connection is lost, and not
+    again until there was another one. *on_unreadable* is called with what is wrong with a result that is none, which
+    is left out then; without it, that is raised, and a queue of one's own has it no longer.
 
     :raises BrokerUnreachable: the very first connection failed. :raises QueueRefused: nothing to read there.
-    :raises UnreadableResult: somebody else's message.
+    :raises UnreadableResult: such a result.
     """
     connected_once = connected = False
     while True:
@@ -63,8 +70,14 @@ async def read_results(
                 connected_once = connected = True
                 position = position.begun(datetime.now(UTC))
                 async for message in feed:
-                    if message.header.properties.message_type != EVENT_TYPE:
-                        yield OtpResult.parse(message.body)
+                    try:
+                        result = _result_in(message, on_unreadable)
+                    except UnreadableResult:
+                        await feed.acknowledge(message)
+                        await feed.close()  # which waits until the acknowledgement has gone out too
+                        raise
+                    if result is not None:
+                        yield result
                     await feed.acknowledge(message)
                     position = position.past(_offset(message))
             reason = "the connection was lost"
@@ -80,14 +93,20 @@ async def read_results(
 
 
 async def read_kept_results(
-    url: str, since: datetime | Literal["first"], *, timeout_s: float, job_id: str | None = None
+    url: str,
+    since: datetime | Literal["first"],
+    *,
+    timeout_s: float,
+    job_id: str | None = None,
+    on_unreadable: Callable[[str], None] | None = None,
 ) -> AsyncGenerator[OtpResult]:
     """Yield what the stream holds now, from *since* on, and come to an end; with *job_id*, only of that job.
 
-    A stream does not tell where it ends. But its last chunk can be asked for, and the last message in that is the end.
+    What is no result is treated as in ``read_results``. A stream does not tell where it ends; but its last chunk can be
+    asked for, and the last message in that is the end.
 
     :raises BrokerUnreachable: no connection. :raises QueueRefused: there is no stream.
-    :raises ConnectionLost: before the end was reached. :raises UnreadableResult: somebody else's message.
+    :raises ConnectionLost: before the end was reached. :raises UnreadableResult: as ``read_results``.
     """
     async with _open_feed(url, Position(None, "last"), timeout_s=timeout_s) as feed:
         end = -1
@@ -105,11 +124,32 @@ async def read_kept_results(
             if message is None:
                 raise rabbitmq.ConnectionLost("the results stopped before the end of the stream; read them again")
             # An event's id, which is the message's, begins with its job's: what is not asked for need not be parsed.
-            is_asked_for = job_id is None or (message.header.properties.message_id or "").startswith(f"{job_id}/")
-            if is_asked_for and message.header.properties.message_type != EVENT_TYPE:
-                yield OtpResult.parse(message.body)
+            is_asked_for = job_id is None or str(message.header.properties.message_id).startswith(f"{job_id}/")
+            if is_asked_for and (result := _result_in(message, on_unreadable)) is not None:
+                yield result
             await feed.acknowledge(message)
             read = _offset(message)
+
+
+def _result_in(message: DeliveredMessage, on_unreadable: Callable[[str], None] | None) -> OtpResult | None:
+    """Read the result; None where the message is something else, or *on_unreadable* was told that it is none.
+
+    :raises UnreadableResult: it is none, and nobody was to be told.
+    """
+    properties = message.header.properties
+    if properties.message_type != RESULT_TYPE:
+        return None
+    try:
+        return OtpResult.parse(message.body)
+    except UnreadableResult:
+        trouble = (
+            f"the message {properties.message_id!r} says that it is an {RESULT_TYPE}, but cannot be read as one: does "
+            "something newer, or somebody else, publish results here?"
+        )
+    if on_unreadable is None:
+        raise UnreadableResult(trouble)
+    on_unreadable(trouble)
+    return None
 
 
 def _offset(message: DeliveredMessage) -> int:
@@ -155,6 +195,10 @@ class _Feed:
         assert self._consumer is not None  # noqa: S101 - opened by _open_feed
         if message.delivery_tag is not None:
             await self._consumer.acknowledge(message.delivery_tag)
+
+    async def close(self) -> None:
+        assert self._consumer is not None  # noqa: S101 - opened by _open_feed
+        await self._consumer.close()
 
 
 @asynccontextmanager

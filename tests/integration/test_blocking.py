@@ -26,6 +26,7 @@ from otpost import (
     ProducerClosed,
     UnknownSender,
 )
+from otpost.result import RESULT_TYPE
 from published_results import accepted_result
 from service import CODE, NUMBER, PATIENCE_S, STREAM, declare_topology, running_service
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 JOBS: Final = "otpost.jobs.default"
 THREAD: Final = "otpost"
+TYPED: Final = {"type": RESULT_TYPE}
 
 
 @pytest.fixture
@@ -224,7 +226,7 @@ def test_results_are_a_plain_iterator_and_its_end_is_the_end_of_its_connection(
     producer: BlockingProducer, broker: Vhost, given_up: str
 ) -> None:
     for number in range(3):
-        broker.publish("default.accepted", accepted_result(number), exchange=STREAM)
+        broker.publish("default.accepted", accepted_result(number), exchange=STREAM, properties=TYPED)
     results = producer.results(since="first")
     assert [next(results).job_id for _ in range(3)] == ["job-0", "job-1", "job-2"]
     asyncio.run(broker.wait_for_connections(1, "otpost results"))
@@ -237,7 +239,7 @@ def test_results_are_a_plain_iterator_and_its_end_is_the_end_of_its_connection(
 
 
 def test_results_keep_the_producer_alive_that_they_come_from(broker: Vhost) -> None:
-    broker.publish("default.accepted", accepted_result(0), exchange=STREAM)
+    broker.publish("default.accepted", accepted_result(0), exchange=STREAM, properties=TYPED)
     results = BlockingProducer(broker.url).results(since="first")
     gc.collect()
     assert next(results).job_id == "job-0"

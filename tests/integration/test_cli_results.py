@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -46,7 +47,12 @@ async def test_all_that_the_stream_holds_is_read_in_its_order_and_then_there_is_
     await publish_results(amqp, *range(30))
     ids = [f"late-{number}" for number in range(400)]
     await asyncio.gather(
-        *(amqp.publish(result(job_id), exchange=STREAM, key="default.accepted", message_id=job_id) for job_id in ids)
+        *(
+            amqp.publish(
+                result(job_id), exchange=STREAM, key="default.accepted", message_id=job_id, kind="otpost.result.v1"
+            )
+            for job_id in ids
+        )
     )
     read = await kept(vhost)
     assert read[:30] == [f"job-{number}" for number in range(30)]
@@ -74,7 +80,8 @@ async def test_results_are_filtered_by_status_sender_and_age(vhost: Vhost, amqp:
         "foreign": {"sender": "de"},
         "late": {"status": "expired", "event_id": "late/1/1/expired"},
     }.items():
-        await amqp.publish(result(job_id, **changes), exchange=STREAM, key="any.thing", message_id=job_id)
+        body = result(job_id, **changes)
+        await amqp.publish(body, exchange=STREAM, key="any.thing", message_id=job_id, kind="otpost.result.v1")
     environment = {"OTPOST_BROKER_URL": vhost.url}
     options = [
         [],
@@ -96,6 +103,31 @@ async def test_results_are_filtered_by_status_sender_and_age(vhost: Vhost, amqp:
         [],
         [],
     ]
+
+
+@pytest.mark.parametrize("options", [[], ["-f", "--since", "1h"]])
+async def test_a_result_that_cannot_be_read_is_warned_of_once_and_the_others_are_printed(
+    vhost: Vhost, amqp: Amqp, options: list[str]
+) -> None:
+    body = result("odd", status="seen", event_id="odd/1/1/seen")
+    await publish_results(amqp, 1)
+    await amqp.publish(body, exchange=STREAM, key="default.seen", message_id="odd/1/1/seen", kind="otpost.result.v1")
+    await amqp.publish(b'{"new": "format"}', exchange=STREAM, key="default.accepted", kind="otpost.result.v2")
+    await publish_results(amqp, 2)
+    environment = {"OTPOST_BROKER_URL": vhost.url}
+    async with started_otpost("results", "--json", *options, environment=environment) as process:
+        assert process.stdout is not None
+        async with asyncio.timeout(PATIENCE_S):
+            lines = [await process.stdout.readline() for _ in range(2)]
+        if options:
+            process.send_signal(signal.SIGINT)
+        done = await finished(process)
+    assert [orjson.loads(line)["job_id"] for line in lines] == ["job-1", "job-2"]
+    assert done.status == (130 if options else 0)
+    assert done.err.rstrip("\n") == (
+        "otpost: the message 'odd/1/1/seen' says that it is an otpost.result.v1, but cannot be read as one: does "
+        "something newer, or somebody else, publish results here? It is left out"
+    )
 
 
 async def test_what_comes_while_the_connection_is_lost_is_read_even_if_nothing_was_read_before(

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from otpost import BrokerUnreachable, Producer, QueueRefused, UnreadableResult
+from otpost.result import RESULT_TYPE
 from otpost.results import Position
 from published_results import (
+    accepted_result,
     closing,
     first_published_while_reading,
     next_job_ids,
@@ -113,11 +115,33 @@ async def test_a_queue_that_does_not_exist_is_refused_by_name(vhost: Vhost, amqp
         await anext(Producer(vhost.url).results(queue="nowhere"))
 
 
-async def test_something_else_in_the_queue_is_told_from_a_result(vhost: Vhost, amqp: Amqp) -> None:
-    await amqp.declare_queue("mine")
-    await amqp.publish(b"hello", exchange="", key="mine")
-    with pytest.raises(UnreadableResult, match="is something else bound"):
-        await anext(Producer(vhost.url).results(queue="mine"))
+@pytest.mark.parametrize("kind", ["otpost.result.v2", None])
+@pytest.mark.parametrize("queue", [None, "mine"])
+async def test_a_message_of_another_type_is_read_over_and_does_not_stay_in_a_queue(
+    vhost: Vhost, amqp: Amqp, queue: str | None, kind: str | None
+) -> None:
+    await amqp.declare_queue("mine", bind="default.#")
+    await publish_results(amqp, 1)
+    await amqp.publish(b'{"new": "format"}', exchange=STREAM, key="default.accepted", kind=kind)
+    await publish_results(amqp, 2)
+    async with closing(Producer(vhost.url).results(queue=queue, since="first")) as results:
+        assert await next_job_ids(results, 2) == ["job-1", "job-2"]
+    if queue is not None:
+        await vhost.wait_for_ready("mine", 1)  # job-2's
+
+
+@pytest.mark.parametrize("body", [b"hello", accepted_result(1).replace(b'"accepted"', b'"seen"')])
+async def test_a_result_that_cannot_be_read_is_told_once_and_then_stands_in_nobodys_way(
+    vhost: Vhost, amqp: Amqp, body: bytes
+) -> None:
+    await amqp.declare_queue("mine", bind="default.#")
+    await amqp.publish(body, exchange=STREAM, key="default.seen", kind=RESULT_TYPE, message_id="job-1/1/1/seen")
+    await publish_results(amqp, 2)
+    producer = Producer(vhost.url)
+    with pytest.raises(UnreadableResult, match=r"the message 'job-1/1/1/seen' says that it is .* but cannot be read"):
+        await anext(producer.results(queue="mine"))
+    async with closing(producer.results(queue="mine")) as results:
+        assert await next_job_ids(results, 1) == ["job-2"]
 
 
 async def test_results_cannot_be_read_from_nowhere(unused_tcp_port: int) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from otpost import BrokerUnreachable, NoResult, OtpJob, Producer, ProducerClosed, QueueRefused, UnknownSender, client
 from otpost.rabbitmq import ConnectionLost
+from published_results import accepted_result
 from service import CODE, NUMBER, PATIENCE_S, Amqp, declare_topology, running_service
 
 if TYPE_CHECKING:
@@ -231,6 +232,9 @@ async def test_a_stranger_in_the_reply_queue_disturbs_nobody(
         [queue] = reply_queues(vhost)
         await amqp.publish(b"hello", exchange="", key=queue, correlation_id="job-1")
         await amqp.publish(b"{}", exchange="", key=queue)
+        await amqp.publish(b"hello", exchange="", key=queue, correlation_id="job-1", kind="otpost.result.v1")
+        later = accepted_result(1).replace(b'"accepted"', b'"failed"')
+        await amqp.publish(later, exchange="", key=queue, correlation_id="job-1", kind="otpost.result.v2")
     async with running_service(vhost, tmp_path):
         assert (await waiting).status == "accepted"
     gc.collect()  # a task that failed in silence is told of when it is collected
@@ -246,6 +250,21 @@ async def test_a_producer_that_is_closed_ends_the_requests_that_wait(lonely: Pro
     with pytest.raises(ProducerClosed, match="this producer was closed"):
         await lonely.send(job("job-2"))
     await vhost.wait_for_connections(0, "otpost producer")
+    assert vhost.ready_count(JOBS) == 1
+
+
+async def test_a_producer_that_is_closed_while_its_first_request_opens_the_queue_tells_that_it_was_closed(
+    lonely: Producer, vhost: Vhost
+) -> None:
+    await lonely.send(job("job-0"))  # so that there is nothing left to do but to open the queue
+    waiting = asyncio.create_task(lonely.request(job("job-1"), timeout_s=PATIENCE_S))
+    await asyncio.sleep(0)
+    opening = lonely._replies._opening
+    assert opening is not None
+    assert not opening.done()
+    await lonely.close()
+    with pytest.raises(ProducerClosed):
+        await waiting
     assert vhost.ready_count(JOBS) == 1
 
 

@@ -9,6 +9,7 @@ import aio_pika
 import pytest
 
 from otpost import BrokerUnreachable, NoResult, NotConfirmed, OtpJob, Producer
+from otpost.result import RESULT_TYPE
 from published_results import accepted_result, closing
 from service import CODE, NUMBER, PATIENCE_S, STREAM, declare_topology, running_service
 
@@ -51,7 +52,7 @@ async def test_all_calls_go_over_the_connection_that_was_given_and_leave_it_open
 
 
 async def test_results_are_read_from_the_broker_of_the_given_connection(broker: Vhost) -> None:
-    broker.publish("default.accepted", accepted_result(7), exchange=STREAM)
+    broker.publish("default.accepted", accepted_result(7), exchange=STREAM, properties={"type": RESULT_TYPE})
     async with await aio_pika.connect(broker.url) as connection:
         producer = Producer(connection=connection)
         async with closing(producer.results(since="first")) as results, asyncio.timeout(PATIENCE_S):

@@ -98,13 +98,17 @@ async def _ask(settings: Settings, job_id: str, since: timedelta) -> _Known:
             known.reports = dict(await ledger.report(rates, {name: settings.quota_of(name) for name in rates}))
     except LedgerUnavailable as error:
         known.missing.append(str(error))
-    begin = datetime.now(UTC) - since
+    begin, unreadable = datetime.now(UTC) - since, list[str]()
     try:
-        events = read_kept_results(broker_url(settings), begin, timeout_s=_TIMEOUT_S, job_id=job_id)
+        events = read_kept_results(
+            broker_url(settings), begin, timeout_s=_TIMEOUT_S, job_id=job_id, on_unreadable=unreadable.append
+        )
         # The stream is entered at a chunk, whose first results may be older than what was asked for.
         known.results = [result async for result in events if result.at >= begin]
     except OtpostError as error:
         known.missing.append(f"the results cannot be read: {error}")
+    if unreadable:
+        known.missing.append(f"{len(unreadable)} of the job's results are left out: {unreadable[0]}")
     return known
 
 

@@ -48,8 +48,9 @@ def results(
 ) -> int:
     """Print result events from the stream, which keeps them for 7 days.
 
-    With --follow and without --since it begins with what comes next. It outlives restarts of the broker, and an
-    interrupt (Ctrl-C) ends it with status 130, as it does 'tail -f'.
+    A message in it that cannot be read is warned of and left out. With --follow and without --since it begins with
+    what comes next. It outlives restarts of the broker, and an interrupt (Ctrl-C) ends it with status 130, as it does
+    'tail -f'.
     """
     url = broker_url(load_settings().settings)
     begin = datetime.now(UTC) - since if since is not None else None
@@ -60,9 +61,15 @@ def results(
         return young and (not statuses or result.status in statuses) and (not senders or result.sender in senders)
 
     if follow:
-        events = read_results(url, Position(None, begin or "next"), timeout_s=_TIMEOUT_S, on_lost=_tell_of_the_loss)
+        events = read_results(
+            url,
+            Position(None, begin or "next"),
+            timeout_s=_TIMEOUT_S,
+            on_lost=_tell_of_the_loss,
+            on_unreadable=_warn_of_the_unreadable,
+        )
     else:
-        events = read_kept_results(url, begin or "first", timeout_s=_TIMEOUT_S)
+        events = read_kept_results(url, begin or "first", timeout_s=_TIMEOUT_S, on_unreadable=_warn_of_the_unreadable)
     return run_async(_print_results(events, is_wanted, as_json=as_json))
 
 
@@ -79,6 +86,10 @@ async def _print_results(
 
 def _tell_of_the_loss(reason: str) -> None:
     click.echo(f"otpost: {reason}; reading goes on as soon as the broker is back", err=True)
+
+
+def _warn_of_the_unreadable(trouble: str) -> None:
+    click.echo(f"otpost: {trouble} It is left out", err=True)
 
 
 def print_result(result: OtpResult, *, as_json: bool) -> None:
