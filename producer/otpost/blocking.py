@@ -8,10 +8,12 @@ import threading
 import weakref
 from collections import deque
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Literal, Self, TypeVar
 
+from otpost.batch import Batch
 from otpost.client import Producer, sealing_key
-from otpost.errors import BrokerUnreachable, InsideEventLoop, NotConfirmed, OtpostError, ProducerClosed
+from otpost.errors import InsideEventLoop, OtpostError, ProducerClosed
 from otpost.topology import DEFAULT_SENDER
 
 if TYPE_CHECKING:
@@ -123,21 +125,12 @@ class BlockingProducer:
 
         *jobs* is read and *on_confirmed* called in the caller's thread, to which database connections may be bound.
         """
-        ids: list[str] = []
-        failed: list[str] = []
-        trouble: OtpostError | None = None
+        batch = Batch(on_confirmed)
         in_flight: deque[tuple[OtpJob, Future[str]]] = deque()
 
         def settle(job: OtpJob, confirm: Future[str]) -> None:
-            nonlocal trouble
-            try:
+            with batch.outcome_of(job):
                 _outcome(confirm)
-            except (NotConfirmed, BrokerUnreachable, ProducerClosed) as error:
-                failed.append(job.id)
-                trouble = error
-            else:
-                if on_confirmed is not None:
-                    on_confirmed(job)
 
         # None at all: that only finds out whether the sender exists.
         self._call(lambda producer: producer.send_many((), sender=sender))
@@ -146,17 +139,21 @@ class BlockingProducer:
             for job in jobs:
                 if len(in_flight) >= self._max_in_flight:
                     settle(*in_flight.popleft())
-                ids.append(job.id)
+                batch.ids.append(job.id)
                 sealed = self._sealed(job)
                 in_flight.append((sealed, engine.submit(_sending(sealed, sender))))
             while in_flight:
                 settle(*in_flight.popleft())
+        except Exception:
+            # The caller's own, raised again when it is known which of the jobs under way are stored.
+            while in_flight:
+                with suppress(Exception):
+                    settle(*in_flight.popleft())
+            raise
         finally:
             for _, confirm in in_flight:
                 confirm.cancel()
-        if trouble is not None:
-            raise NotConfirmed.because(failed, trouble)
-        return ids
+        return batch.stored_ids()
 
     def request(
         self,

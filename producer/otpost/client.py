@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
 
 from otpost import declaring, rabbitmq
+from otpost.batch import Batch, UnderWay
 from otpost.errors import (
     AccessRefused,
     BrokerUnreachable,
@@ -262,35 +263,25 @@ class Producer:
         *jobs* may be a generator; it is read only as fast as the broker confirms. *on_confirmed* is called with
         each job once it is stored (for a progress bar). Every job is tried, whatever became of the others.
 
+        What *jobs* or *on_confirmed* itself raises is raised again, but only when the jobs under way have had their
+        confirms: no further job is taken, and *on_confirmed* is called for every one that is stored.
+
         :raises UnknownSender: nothing was published. :raises NotConfirmed: naming exactly the jobs to send again.
         """
-        ids: list[str] = []
-        failed: list[str] = []
-        trouble: OtpostError | None = None
-        slots = asyncio.Semaphore(self._max_in_flight)
+        batch = Batch(on_confirmed)
 
         async def one(job: OtpJob) -> None:
-            nonlocal trouble
-            try:
+            with batch.outcome_of(job):
                 await self.send(job, sender=sender)
-            except (NotConfirmed, BrokerUnreachable, ProducerClosed) as error:
-                failed.append(job.id)
-                trouble = error
-            else:
-                if on_confirmed is not None:
-                    on_confirmed(job)
-            finally:
-                slots.release()
 
         await self._reach(sender or self._sender)
-        async with asyncio.TaskGroup() as sending:
+        async with UnderWay(self._max_in_flight) as under_way:
             for job in jobs:
-                await slots.acquire()
-                ids.append(job.id)
-                sending.create_task(one(self._sealed(job)))
-        if trouble is not None:
-            raise NotConfirmed.because(failed, trouble)
-        return ids
+                if not await under_way.has_room():
+                    break
+                batch.ids.append(job.id)
+                under_way.begin(one(self._sealed(job)))
+        return batch.stored_ids()
 
     def results(
         self,

@@ -148,6 +148,30 @@ def test_send_many_reads_its_generator_and_tells_of_confirms_in_the_callers_thre
     assert 8 <= most_open <= 17
 
 
+def test_send_many_raises_the_callers_own_errors_once_it_is_known_which_jobs_are_stored(
+    producer: BlockingProducer, broker: Vhost
+) -> None:
+    confirmed: list[str] = []
+
+    def broken() -> Iterator[OtpJob]:
+        yield from jobs(20)
+        raise ZeroDivisionError
+
+    def tell(one: OtpJob) -> None:
+        confirmed.append(one.id)
+        if len(confirmed) == 23:
+            raise KeyError(one.id)
+
+    with pytest.raises(ZeroDivisionError):
+        producer.send_many(broken(), on_confirmed=tell)
+    assert confirmed == [f"job-{number}" for number in range(20)]
+    assert broker.ready_count(JOBS) == 20
+    with pytest.raises(KeyError, match="job-2"):
+        producer.send_many(jobs(5), on_confirmed=tell)
+    assert confirmed[20:] == [f"job-{number}" for number in range(5)]
+    assert broker.ready_count(JOBS) == 25
+
+
 def test_send_many_to_an_unknown_sender_publishes_and_reads_nothing(producer: BlockingProducer) -> None:
     untouched = jobs(3)
     with pytest.raises(UnknownSender, match="'marketing'"):

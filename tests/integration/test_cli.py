@@ -191,6 +191,20 @@ async def test_send_from_a_good_file_ends_with_0(vhost: Vhost, broker: dict[str,
     assert vhost.ready_count(JOBS) == 300
 
 
+async def test_all_of_a_file_is_published_although_who_reads_the_ids_goes_away(
+    vhost: Vhost, broker: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "jobs.jsonl"
+    file.write_bytes(b"\n".join(job_body(id=f"job-{number}") for number in range(600)))
+    async with started_otpost("send", "--from", str(file), "--json", environment=broker) as process:
+        assert process.stdout is not None
+        process.stdout.feed_eof()
+        process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined] # as 'head -1' does, but sooner
+        done = await finished(process)
+    assert (done.status, done.err) == (1, "")
+    assert vhost.ready_count(JOBS) == 600
+
+
 async def test_what_cannot_be_sent_ends_with_1_and_every_reason(vhost: Vhost, broker: dict[str, str]) -> None:
     code = CODE.encode()
     wrong_login = {"OTPOST_BROKER_URL": vhost.url.replace(f":{PASSWORD}@", ":s3cret@")}

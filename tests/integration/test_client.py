@@ -144,6 +144,61 @@ async def test_send_many_pipelines_and_reads_its_generator_only_as_fast_as_jobs_
     assert most_open <= 33, "the generator was read ahead of the confirms"
 
 
+class CallersMistakeError(Exception):
+    """Raised by code that is not ours."""
+
+
+@pytest.mark.parametrize("max_in_flight", [2, 256])
+async def test_send_many_raises_what_its_generator_raises_once_it_is_known_which_jobs_are_stored(
+    url: str, vhost: Vhost, max_in_flight: int
+) -> None:
+    confirmed: list[str] = []
+
+    def broken() -> Iterator[OtpJob]:
+        yield from jobs(20)
+        raise CallersMistakeError
+
+    async with Producer(url, max_in_flight=max_in_flight) as producer:
+        with pytest.raises(CallersMistakeError):
+            await producer.send_many(broken(), on_confirmed=lambda job: confirmed.append(job.id))
+        assert sorted(confirmed) == sorted(f"job-{number}" for number in range(20))
+        assert vhost.ready_count(JOBS) == 20
+        await producer.send(OtpJob(to=NUMBER, code=CODE))
+
+
+async def test_send_many_raises_what_its_callback_raises_tells_of_all_that_is_stored_and_takes_no_more(
+    url: str, vhost: Vhost
+) -> None:
+    untaken, told = jobs(500), list[str]()
+
+    def tell(job: OtpJob) -> None:
+        told.append(job.id)
+        if len(told) == 10:
+            raise CallersMistakeError
+
+    async with Producer(url, max_in_flight=8) as producer:
+        with pytest.raises(CallersMistakeError):
+            await producer.send_many(untaken, on_confirmed=tell)
+    assert 10 <= len(told) <= 10 + 8
+    assert vhost.ready_count(JOBS) == len(told)
+    assert int(next(untaken).id.removeprefix("job-")) <= 10 + 8 + 1
+
+
+async def test_send_many_that_is_cancelled_leaves_no_job_to_be_published_behind_its_back(url: str) -> None:
+    first = asyncio.Event()
+    async with Producer(url, max_in_flight=8) as producer:
+        before = asyncio.all_tasks()
+        sending = asyncio.create_task(producer.send_many(jobs(100_000), on_confirmed=lambda _: first.set()))
+        async with asyncio.timeout(PATIENCE_S):
+            await first.wait()
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        if left := asyncio.all_tasks() - before:
+            _, running = await asyncio.wait(left, timeout=PATIENCE_S)
+            assert running == set()
+
+
 async def test_a_second_sender_is_addressed_by_its_name(url: str, vhost: Vhost) -> None:
     await declare_topology(vhost, "de")
     async with Producer(url, sender="de") as producer:

@@ -127,6 +127,8 @@ async def _send_file(producer: Producer, file: BinaryIO, *, as_json: bool) -> in
     problems: list[str] = []
     unconfirmed: NotConfirmed | None = None
     confirmed = 0
+    # Whoever reads the ids may have had enough; the jobs are to be published all the same.
+    unread: BrokenPipeError | None = None
     progress = Progress(
         TextColumn("publishing"),
         BarColumn(),
@@ -140,11 +142,14 @@ async def _send_file(producer: Producer, file: BinaryIO, *, as_json: bool) -> in
             bar = progress.add_task("publishing", total=_lines(file))
 
             def count(job: OtpJob) -> None:
-                nonlocal confirmed
+                nonlocal confirmed, unread
                 confirmed += 1
                 progress.update(bar, completed=confirmed)
-                if as_json:
-                    print_json({"job_id": job.id})
+                if as_json and unread is None:
+                    try:
+                        print_json({"job_id": job.id})
+                    except BrokenPipeError as error:
+                        unread = error
 
             try:
                 await producer.send_many(_jobs(file, problems), on_confirmed=count)
@@ -152,6 +157,8 @@ async def _send_file(producer: Producer, file: BinaryIO, *, as_json: bool) -> in
                 unconfirmed = error
             progress.update(bar, total=confirmed)
     _report(confirmed, problems, unconfirmed, as_json=as_json)
+    if unread is not None:
+        raise unread
     return 1 if problems or unconfirmed else 0
 
 
