@@ -13,6 +13,8 @@ from urllib.parse import unquote
 from aio_pika import exceptions as amqp
 from aiormq.exceptions import ConnectionNotAllowed
 
+from otpost.tls_files import wrong_tls_file
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from urllib.parse import SplitResult
@@ -21,11 +23,15 @@ if TYPE_CHECKING:
 OLDEST_RABBITMQ: Final = (3, 10)
 # A first frame that claims more bytes than this is no frame, but another protocol's text.
 _MAX_HANDSHAKE_BYTES: Final = 1 << 20
+# How loading a file for TLS fails; a handshake may fail with some of them too.
+_OF_FILES: Final = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ssl.SSLError)
 
 
 def diagnosis(error: Exception, url: SplitResult) -> tuple[str, bool]:
     """Tell what is wrong and what to do about it; and whether waiting will not mend it."""
     rights = "check the virtual host at the end of the URL (OTPOST_BROKER_URL), and the user's permission for it"
+    if isinstance(error.__cause__ or error, _OF_FILES) and (wrong := wrong_tls_file(url)) is not None:
+        return wrong, True
     match error:
         case amqp.AuthenticationError():
             return "the broker refuses the login; check user and password in OTPOST_BROKER_URL", True

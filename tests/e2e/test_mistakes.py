@@ -112,6 +112,17 @@ def test_tls_on_the_port_without_it(vhost: Vhost, tmp_path: Path, complaint_of: 
     assert told in complaint_of("worker", environment=environment)
 
 
+def test_a_file_for_tls_that_is_not_there(tmp_path: Path, unused_tcp_port: int, complaint_of: Complaint) -> None:
+    url = f"amqps://eve:{SECRET}@127.0.0.1:{unused_tcp_port}/"
+    environment = settings(f"{url}?cafile={tmp_path}/ca.pem", tmp_path)
+    told = (
+        f"amqps://eve@127.0.0.1:{unused_tcp_port}/: cafile in the URL names '{tmp_path}/ca.pem', which cannot be used: "
+        "No such file or directory; check OTPOST_BROKER_URL"
+    )
+    assert complaint_of(*SEND, environment=environment) == told
+    assert complaint_of("worker", environment=environment) == told
+
+
 # -- login and rights ----------------------------------------------------------------------------------
 
 
