@@ -240,3 +240,13 @@ async def test_a_job_that_was_sent_before_is_not_counted_once_more(
     await world.deliver(envelope(attempt=2, counted=1))
     assert len(world.ends) == 1
     assert counted(world, "jobs_received") == 1
+
+
+async def test_an_invalid_job_that_comes_twice_is_counted_once_and_its_end_told_again(world: World) -> None:
+    for _ in range(2):
+        await world.deliver(envelope(job_body(code=None)))
+        world.clock.reach(NOW + 1)
+    assert counted(world, "jobs_received") == 1
+    assert counted(world, "results", status="failed") == 1
+    assert counted(world, "results_repeated", status="failed") == 1
+    assert counted(world, "dead_letters", reason="invalid_job") == 1

@@ -313,6 +313,7 @@ class Deliverer:
         step = replace(failed(error, subject, now=now), fingerprint=self._codes.fingerprint(envelope.body))
         _log.warning("job.invalid", job_id=unreadable.job_id, sender=envelope.sender, problems=error.detail)
         recorded: Recorded | None = Recorded(envelope, step)
+        again = False
         if unreadable.job_id is not None:
             wish = Wish(envelope.run, envelope.attempt, end=True)
             token = secrets.token_hex(8)
@@ -320,9 +321,11 @@ class Deliverer:
             recorded = await self._records.insist(lambda: self._ledger.refuse(request, step))
         if recorded is None:
             recorded = Recorded(envelope, buried_only(error, attempt=envelope.attempt, now=now))
-        else:
+        elif recorded.step == step:
             self._observer.job_begun(self._sender.name)
-        await self._publish(recorded, unreadable.job_id)
+        else:
+            again = True
+        await self._publish(recorded, unreadable.job_id, again=again)
 
     # Settling
 
