@@ -7,8 +7,9 @@ import sys
 import click
 
 import otpost
-from otpost.errors import InvalidJob, OtpostError
+from otpost.errors import OtpostError
 from otpost_worker.cli import completing, dead, doctor, explain, keys, results, schema, send, service, topology
+from otpost_worker.cli.context import complain
 from otpost_worker.ports import LedgerUnavailable
 from otpost_worker.settings import InvalidSettings
 from otpost_worker.telemetry import quiet_libraries
@@ -57,13 +58,5 @@ def run() -> int:
         sys.stderr.close()
         return 1
     except (OtpostError, LedgerUnavailable, InvalidSettings) as error:
-        _complain(error)
+        complain(*error.problems if isinstance(error, InvalidSettings) else (error,))
         return 1
-
-
-def _complain(error: Exception) -> None:
-    problems = (
-        [str(one) for one in error.problems] if isinstance(error, (InvalidJob, InvalidSettings)) else [str(error)]
-    )
-    for problem in problems:
-        click.echo(f"otpost: {problem}", err=True)

@@ -92,6 +92,12 @@ def err() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+def complain(*problems: object) -> None:
+    """Tell on standard error what is wrong, a line each."""
+    for problem in problems:
+        click.echo(f"otpost: {problem}", err=True)
+
+
 def plain(value: object) -> str:
     """Show a value that somebody else wrote, without obeying its markup."""
     return "" if value is None else escape(str(value))

@@ -32,12 +32,29 @@ class Age(click.ParamType[timedelta]):
         return age
 
 
+class FiniteNumber(click.ParamType[float]):
+    """A number without bounds of its own; a range of click's would show ``x<=None`` for it."""
+
+    name = "float"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it."""
+        number: float = click.FLOAT.convert(value, param, ctx)  # type: ignore[arg-type]  # it takes what was written
+        return _finite(self, number, param, ctx)
+
+
 class FiniteRange(click.FloatRange):
     """A number within bounds; ``nan`` compares with none, and ``inf`` is above all."""
 
     def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read it."""
         number: float = super().convert(value, param, ctx)  # type: ignore[arg-type]  # it takes what was written
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number", param, ctx)
-        return number
+        return _finite(self, number, param, ctx)
+
+
+def _finite(
+    kind: click.ParamType[float], number: float, param: click.Parameter | None, ctx: click.Context | None
+) -> float:
+    if not math.isfinite(number):
+        kind.fail(f"{number} is not a finite number", param, ctx)
+    return number

@@ -15,8 +15,8 @@ from otpost.job import OtpJob
 from otpost.result import Status
 from otpost.topology import DEFAULT_SENDER
 from otpost_worker.cli.completing import sender_names
-from otpost_worker.cli.context import broker_url, err, json_option, load_settings, print_json, run_async
-from otpost_worker.cli.parameters import FiniteRange
+from otpost_worker.cli.context import broker_url, complain, err, json_option, load_settings, print_json, run_async
+from otpost_worker.cli.parameters import FiniteNumber, FiniteRange
 from otpost_worker.cli.results import print_result
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _MAX_SHOWN_PROBLEMS = 20
 @click.option(
     "--ttl",
     "ttl_s",
-    type=FiniteRange(),
+    type=FiniteNumber(),
     metavar="SECONDS",
     help="Seconds that the code is worth something [default: 600].",
 )
@@ -82,7 +82,11 @@ def send(
     if to is None:
         raise click.UsageError("--to is needed (or --from, for many)")
     one["code"] = _the_code(code, from_stdin=code_stdin)
-    job = OtpJob(**{name: value for name, value in one.items() if value is not None})
+    try:
+        job = OtpJob(**{name: value for name, value in one.items() if value is not None})
+    except InvalidJob as error:
+        complain(*error.problems)
+        return 2
     return run_async(_send_one(producer, job, wait_s, as_json=as_json))
 
 
