@@ -108,11 +108,16 @@ REQUEST: Final = {
     131060: ("bad_request", DEAD),
     131062: ("bad_request", DEAD),
     131063: ("template", DEAD),
+    131199: ("bad_request", DEAD),  # the end before the range of groups
     131200: ("bad_request", DEAD),
+    131299: ("bad_request", DEAD),
+    131300: ("bad_request", DEAD),  # the end behind it
     135000: ("unavailable", 1),
     137000: ("recipient", DEAD),
     138000: ("bad_request", DEAD),
+    138999: ("bad_request", DEAD),
     139000: ("bad_request", DEAD),
+    139999: ("bad_request", DEAD),
     147005: ("bad_request", DEAD),
 }
 TEMPLATES: Final = {
@@ -230,6 +235,13 @@ async def test_every_code_of_metas_table_has_its_kind_and_its_consequence(
         pytest.param({"error": 100, "subcode": 33}, "sender_halted", HALT, None, id="object that is not there"),
         pytest.param({"error": 3, "http_status": 500}, "sender_halted", HALT, None, id="permission with HTTP 500"),
         pytest.param({"error": 133000, "http_status": 500}, "bad_request", DEAD, None, id="bad request with HTTP 500"),
+        pytest.param({"error": 131020, "http_status": 500}, "bad_request", DEAD, None, id="groups with HTTP 500"),
+        pytest.param({"error": 131041, "http_status": 500}, "bad_request", DEAD, None, id="131041 with HTTP 500"),
+        pytest.param({"error": 131250, "http_status": 503}, "bad_request", DEAD, None, id="groups with HTTP 503"),
+        pytest.param({"error": 138006, "http_status": 500}, "bad_request", DEAD, None, id="calling with HTTP 500"),
+        pytest.param({"error": 139100, "http_status": 500}, "bad_request", DEAD, None, id="calling with HTTP 500, too"),
+        pytest.param({"error": 147005, "http_status": 500}, "bad_request", DEAD, None, id="usernames with HTTP 500"),
+        pytest.param({"error": 2388019, "http_status": 500}, "bad_request", DEAD, None, id="templates with HTTP 500"),
         pytest.param({"error": 130429, "http_status": 429}, "throughput", 1, None, id="throttled with HTTP 429"),
         pytest.param({"error": 131026, "http_status": 503}, "recipient", DEAD, None, id="recipient with HTTP 503"),
         pytest.param({"error": 4, "minutes": 3}, "quota", 180, None, id="quota for three minutes"),

@@ -101,6 +101,12 @@ CODES: Final[dict[int, Rule]] = {
     131063: _TEMPLATE,  # marketing is switched off for the Cloud API
     135000: Rule(Kind.UNAVAILABLE, max_retries=1),  # "generic user error"
     137000: _RECIPIENT,  # the recipient's identity has changed
+    # Features that a template to one person has no part in
+    131020: _BAD_REQUEST,  # groups
+    131041: _BAD_REQUEST,
+    **dict.fromkeys(range(131200, 131300), _BAD_REQUEST),
+    **dict.fromkeys(range(138000, 140000), _BAD_REQUEST),  # calling
+    147005: _BAD_REQUEST,  # usernames
     # Templates
     132000: _BAD_REQUEST,  # parameter count
     132001: _TEMPLATE,  # missing in that language, or not approved
@@ -131,6 +137,15 @@ CODES: Final[dict[int, Rule]] = {
     133015: _BAD_REQUEST,
     136024: _BAD_REQUEST,
     136025: _BAD_REQUEST,
+    # Making and editing templates
+    2388019: _BAD_REQUEST,  # as many as there may be
+    2388039: _BAD_REQUEST,
+    2388040: _BAD_REQUEST,
+    2388047: _BAD_REQUEST,
+    2388072: _BAD_REQUEST,
+    2388073: _BAD_REQUEST,
+    2388293: _BAD_REQUEST,
+    2388299: _BAD_REQUEST,
 }
 
 # An object id that does not exist, or that the token may not see: the sender is set up wrongly.
