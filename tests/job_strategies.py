@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -18,9 +19,9 @@ IDS: Final = st.from_regex(r"[A-Za-z0-9_.:\-]{1,64}", fullmatch=True)
 TEMPLATES: Final = st.from_regex(r"[a-z0-9_]{1,512}", fullmatch=True)
 LANGUAGES: Final = st.sampled_from(["en", "en_US", "de", "pt_BR", "zh_CN", "fil", "prs_AF"])
 PRINTABLE: Final = "".join(map(chr, range(0x21, 0x7F)))
-CODES: Final = st.text(PRINTABLE, min_size=1, max_size=15).filter(
-    lambda code: not any(mark in code.lower() for mark in ("://", "www.", "wa.me"))
-)
+# Links as Meta knows them, and as people type them: with a scheme, or a host and a path.
+_LINKS: Final = re.compile(r"://|www[.]|wa[.]me|[a-z0-9-][.][a-z][a-z]+/")
+CODES: Final = st.text(PRINTABLE, min_size=1, max_size=15).filter(lambda code: not _LINKS.search(code.lower()))
 # Long and unlike anything that our own texts say, so that they do not hold it by chance.
 SECRETS: Final = st.from_regex(r"[A-Z]{5}[0-9]{5}[a-z]{5}", fullmatch=True)
 

@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from otpost.errors import InvalidJob, Problem
 from otpost.sealing import PublicKey
+from otpost.times import moment_of
 
 JOB_TYPE: Final = "otpost.job.v1"
 MAX_BODY_BYTES: Final = 16 * 1024
@@ -33,14 +34,14 @@ _NUMBER = re.compile(r"\+?([1-9][0-9]{6,14})")
 _PUNCTUATION = str.maketrans("", "", " \u00a0\u202f-\u2010\u2011.()[]")
 _TRUNK_PREFIX = re.compile(r"[(\[]\s*0\s*[)\]]")
 _CODE = re.compile(r"[!-~]{1,15}")
-_LINK = re.compile(r"://|www\.|wa\.me", re.IGNORECASE)
+# With a scheme, or a host and a path, such as bit.ly/abc.
+_LINK = re.compile(r"://|www\.|wa\.me|[a-z0-9-]\.[a-z]{2,}/", re.IGNORECASE)
 # Base64 of 49 to 63 bytes: a sealed box of libsodium adds 48 to the code.
 _SEALED_CODE = re.compile(r"(?:[A-Za-z0-9+/]{4}){16,20}(?:[A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{2}==)")
 _TEMPLATE = re.compile(r"[a-z0-9_]{1,512}")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(_[A-Z]{2})?")
 SENDER_NAME_RULE: Final = "a sender's name is 1 to 40 of a-z 0-9 _ -"
 _SENDER = re.compile(r"[a-z0-9_-]{1,40}")
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 # The same rules in JSON Schema, whose patterns know no flags and match anywhere unless they are anchored.
 _BETWEEN = r"[ \u00a0\u202f\-\u2010\u2011.()\[\]]*"
 _ID_SCHEMA = WithJsonSchema({"type": "string", "pattern": f"^{_ID.pattern}$"})
@@ -56,7 +57,7 @@ _CODE_SCHEMA = WithJsonSchema(
     {
         "type": "string",
         "pattern": f"^{_CODE.pattern}$",
-        "not": {"pattern": r"://|[Ww][Ww][Ww]\.|[Ww][Aa]\.[Mm][Ee]"},
+        "not": {"pattern": r"://|[Ww][Ww][Ww]\.|[Ww][Aa]\.[Mm][Ee]|[A-Za-z0-9-]\.[A-Za-z]{2,}/"},
     }
 )
 _SEALED_CODE_SCHEMA = WithJsonSchema({"type": "string", "pattern": f"^{_SEALED_CODE.pattern}$"})
@@ -124,41 +125,13 @@ def _language(value: object) -> str:
 
 
 def _time(value: object) -> datetime:
-    moment = value if isinstance(value, datetime) else _parse_time(value)
+    moment = value if isinstance(value, datetime) else moment_of(value)
     try:
         if moment is not None and moment.tzinfo is not None:
             return moment.astimezone(UTC)
     except OverflowError:
         pass
     raise _refuse("must be an RFC 3339 time with a zone, such as 2026-01-31T12:00:00Z")
-
-
-def _parse_time(value: object) -> datetime | None:
-    if not isinstance(value, str) or not _RFC3339.fullmatch(value):
-        return None
-    try:
-        return datetime.fromisoformat(value.upper())
-    except ValueError:
-        return None
-
-
-def parse_rfc3339(value: str) -> float | None:
-    """Read an RFC 3339 time with a zone into Unix seconds; None where it is none that ``rfc3339`` could write."""
-    moment = _parse_time(value)
-    if moment is None:
-        return None
-    seconds = moment.timestamp()
-    try:
-        rfc3339(seconds)
-    except (ValueError, OverflowError):
-        # A zone, or a rounded microsecond, may lead out of the years that there are.
-        return None
-    return seconds
-
-
-def rfc3339(moment: float) -> str:
-    """Write Unix seconds as RFC 3339 in UTC, to the millisecond."""
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _ttl(value: object) -> float:

@@ -103,7 +103,22 @@ def test_what_is_not_one_number_is_refused(to: object) -> None:
     assert broken(to=to) == ["to"]
 
 
-@pytest.mark.parametrize("code", ["4", "493817", "J$FpnYnP", "123456789012345", "~!@#%^&*()_+{}|", '"\\"', "w.wa"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "4",
+        "493817",
+        "J$FpnYnP",
+        "123456789012345",
+        "~!@#%^&*()_+{}|",
+        '"\\"',
+        "w.wa",
+        "a.b/c",
+        "1.23/4",
+        ".ab/",
+        "ab/c.de",
+    ],
+)
 def test_a_code_is_kept_as_it_is(code: str) -> None:
     assert job(code=code).code == code
 
@@ -124,6 +139,9 @@ def test_a_code_is_kept_as_it_is(code: str) -> None:
         pytest.param("http://a.bc", id="link"),
         pytest.param("WWW.a.bc", id="link by www"),
         pytest.param("wa.me/1", id="link to WhatsApp"),
+        pytest.param("bit.ly/abc", id="link without a scheme"),
+        pytest.param("T.ME/x", id="link in capitals"),
+        pytest.param("see:a-1.info/", id="link behind something else"),
         pytest.param(493817, id="a number, no string"),
         pytest.param(["493817"], id="list"),
     ],

@@ -158,6 +158,7 @@ def test_a_published_message_has_every_field(name: str, field: str) -> None:
         ("to", "+12015553931,+12015553932"), ("to", "+1201/5553931"), ("to", 12015553931), ("to", None),
         ("to", "+1 2 0 1 5 5 5 3 9 3 1" + " " * 50),
         ("code", ""), ("code", "4938 17"), ("code", "1234567890123456"), ("code", "wwW.a"), ("code", "wa.Me"),
+        ("code", "bit.ly/abc"), ("code", "T.ME/x"), ("code", "see:a-1.info/"),
         ("code", "a://b"), ("code", "ä"), ("code", 493817), ("code", "493817\n"),
         ("template", ""), ("template", "Verification"), ("template", "x" * 513), ("template", 1),
         ("language", "english"), ("language", "en-US"), ("language", "en_us"), ("language", 1),
@@ -223,7 +224,8 @@ def test_null_stands_for_a_field_that_is_left_out(field: str) -> None:
     [
         ("to", "12015553931"), ("to", "1234567"), ("to", "123456789012345"), ("to", "+1 (201) 555-3931"),
         ("to", "(+1) 201.555.3931"), ("to", "+1\u00a0201\u202f555\u20103931"), ("to", "[+1] 201 555\u20113931"),
-        ("code", "!"), ("code", "~" * 15), ("code", "www"), ("id", "a.b:c_d-9"), ("language", "fil"),
+        ("code", "!"), ("code", "~" * 15), ("code", "www"), ("code", "a.b/c"), ("code", "1.23/4"),
+        ("code", ".ab/"), ("code", "ab/c.de"), ("id", "a.b:c_d-9"), ("language", "fil"),
         ("created_at", "2026-01-31 12:00:00.5z"), ("created_at", "2026-01-31t13:00:00+01:00"),
         ("ttl_s", 5400), ("ttl_s", 12.5), ("ref", {}),
     ],
@@ -292,7 +294,7 @@ _RIGHT: Final = {
 _NEARLY: Final = {
     "id": st.text(max_size=3),
     "to": st.text("+0123456789 (-)", max_size=20),
-    "code": st.text("wW.aAmMeE:/1", max_size=16),
+    "code": st.text("wW.aAmMeE:/1-", max_size=16),
     "sealed_code": st.text("AZaz09+/=", min_size=64, max_size=88),
     "language": st.text("enUS_", max_size=7),
     "expires_at": _times(NOON, ["+24:00", "", "+0000", "+23:59"]),

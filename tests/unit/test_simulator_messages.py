@@ -122,8 +122,11 @@ def test_each_violation_gets_metas_code_and_status(
 
 @pytest.mark.parametrize(
     "code",
-    ["1234567890123456", "12\n34", "12\t34", "12\r34", "12    34", "http://x.yz", "www.x.yz", "12\U0001f600"],
-)
+    [
+        "1234567890123456", "12\n34", "12\t34", "12\r34", "12    34", "12\U0001f600",
+        "http://x.yz", "www.x.yz", "bit.ly/abc", "T.ME/x", "see:a-1.info/",
+    ],
+)  # fmt: skip
 def test_codes_that_meta_forbids_are_a_template_validation_error(code: str) -> None:
     assert refused(send_request(code=code)) == (132018, 400)
 

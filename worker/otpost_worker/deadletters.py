@@ -19,8 +19,9 @@ import orjson
 
 from otpost import declaring, rabbitmq
 from otpost.errors import InvalidJob, OtpostError
-from otpost.job import OtpJob, parse_rfc3339
+from otpost.job import OtpJob
 from otpost.result import mask_number
+from otpost.times import parse_rfc3339
 from otpost.topology import (
     DEAD,
     HEADER_DIED_AT,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from otpost.job import rfc3339
+from otpost.times import rfc3339
 from otpost_worker.ports import LedgerUnavailable
 from otpost_worker.standing import Change
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, assert_never
 import orjson
 
 from otpost.event import EventName, SenderEvent
-from otpost.job import rfc3339
 from otpost.result import ResultError, Status, mask_number
+from otpost.times import rfc3339
 from otpost_worker.decision import Bury, Decision, Done, Expire, Halt, RetryIn
 from otpost_worker.envelope import Event, Letter, Next, Step
 from otpost_worker.outcome import Error, Kind

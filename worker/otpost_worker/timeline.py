@@ -11,8 +11,8 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, assert_never
 
-from otpost.job import parse_rfc3339
 from otpost.result import OtpResult, Status
+from otpost.times import parse_rfc3339
 from otpost_worker.attempts import State
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ import click
 from rich.table import Table
 
 from otpost.errors import OtpostError
-from otpost.job import is_job_id, rfc3339
+from otpost.job import is_job_id
 from otpost.results import read_kept_results
+from otpost.times import rfc3339
 from otpost_worker.cli.context import (
     broker_url,
     json_option,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from otpost.job import rfc3339
+from otpost.times import rfc3339
 from otpost_worker.agreement import NEW_LEDGER, NoMark, NotCompared, Other, Same
 from otpost_worker.doctor.facts import LedgerTrouble, NotAsked
 from otpost_worker.doctor.findings import in_two, ok, problem, warning

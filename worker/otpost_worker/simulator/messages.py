@@ -22,7 +22,8 @@ _NAME: Final = re.compile(r"[a-z0-9_]{1,512}")
 _LANGUAGE: Final = re.compile(r"[a-z]{2,3}(_[A-Z]{2,3})?")
 _INTERNATIONAL: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 _NATIONAL: Final = re.compile(r"[0-9]{6,15}")
-_LINK: Final = re.compile(r"://|^www\.", re.IGNORECASE)
+# A scheme, a host that begins like most, or any host with a path.
+_LINK: Final = re.compile(r"://|^www\.|[a-z0-9-]+\.[a-z]{2,}/", re.IGNORECASE)
 # People's punctuation: Meta takes it out of a number.
 _PUNCTUATION: Final = str.maketrans("", "", " -.()")
 

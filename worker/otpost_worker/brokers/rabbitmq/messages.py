@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from otpost import topology
-from otpost.job import JOB_TYPE, parse_rfc3339, rfc3339
+from otpost.job import JOB_TYPE
 from otpost.rabbitmq import properties
+from otpost.times import parse_rfc3339, rfc3339
 from otpost_worker.envelope import Envelope, Letter, Reply
 
 if TYPE_CHECKING:
