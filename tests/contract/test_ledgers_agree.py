@@ -193,6 +193,7 @@ class Course:
             pause_s=self.some((None, 0.0, 90.0)),
             error=self.some((None, Error(Kind.SENDER_HALTED, 190, "The token is not valid", 'a "quoted" ü', 401))),
             remedy=self.some((None, "replace the token")),
+            pair_until=self.some((None, self.clock.now + 1, self.clock.now + 64, self.clock.now - 3)),
         )
 
     # What is looked at in the end

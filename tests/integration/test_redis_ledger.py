@@ -82,6 +82,18 @@ async def test_a_turn_is_forgotten_a_minute_after_it_has_come(server: PrivateRed
     assert keys_of(server)["{otpost}:turns:job-45"] == pytest.approx(66.5, abs=2)
 
 
+async def test_a_refused_recipients_debt_is_kept_until_it_is_paid_and_its_retrys_turn_a_minute_longer(
+    server: PrivateRedis,
+) -> None:
+    async with ledger_on(server) as ledger:
+        claim = await granted(ledger, on_lane(claim_request()))
+        refused = Heard(LANE, Signal.PAIR_LIMITED, NOW, pair_until=NOW + 64)
+        await ledger.record(claim.ticket, replace(REFUSED, heard=refused))
+    left = {key[: key.rindex(":")] if ":pair:" in key else key: seconds for key, seconds in keys_of(server).items()}
+    assert left["{otpost}:pair:default"] == pytest.approx(64 + 270, abs=2)
+    assert left["{otpost}:turns:job-1"] == pytest.approx(64 + 60, abs=2)
+
+
 async def test_a_job_lives_as_long_as_its_longest_run_and_one_that_came_too_late_for_a_minute(
     server: PrivateRedis,
 ) -> None:

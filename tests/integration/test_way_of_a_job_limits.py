@@ -13,7 +13,19 @@ if TYPE_CHECKING:
 
 # Only a hung test takes as long.
 PATIENCE_S: Final = 20.0
+PAIR_LIMITED: Final = Refused(Error(Kind.PAIR_LIMIT, code=131056))
 THROTTLED: Final = Refused(Error(Kind.THROUGHPUT, code=130429))
+
+
+def note_requests(world: World) -> list[tuple[str, float]]:
+    """Note which attempts are requested, and when, in seconds from the beginning."""
+    requested: list[tuple[str, float]] = []
+
+    async def note() -> None:
+        requested.append((world.provider.callbacks[-1], round(world.clock.now - NOW, 3)))
+
+    world.provider.on_request = note
+    return requested
 
 
 async def test_a_start_that_was_booked_before_the_rate_was_cut_does_not_cut_it_again(tmp_path: Path) -> None:
@@ -99,3 +111,42 @@ async def test_a_job_whose_recipients_turn_comes_too_late_expires_at_once(tmp_pa
     assert len(world.provider.callbacks) == 45
     assert world.heard[45:] == ["late/1/1/expired"]
     assert world.waiting == []
+
+
+async def test_a_refused_recipients_other_jobs_wait_behind_the_refused_one_and_make_no_refused_request(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path / "ledger.db", answers=[PAIR_LIMITED, ACCEPTED])
+    requested = note_requests(world)
+    async with asyncio.timeout(PATIENCE_S):
+        await world.deliver(envelope())
+        await world.deliver(envelope(job_body(id="job-2")))
+        await world.deliver(envelope(job_body(id="job-3", to="+12025550188")))
+        await world.run()
+    assert requested == [("job-1", 0.0), ("job-3", 0.0), ("job-1/1/2", 1.0), ("job-2", 7.5)]
+    assert world.ends == ["job-3/1/1/accepted", "job-1/1/2/accepted", "job-2/1/1/accepted"]
+
+
+async def test_a_retry_that_is_refused_again_waits_four_times_as_long_with_everybody_behind_it(tmp_path: Path) -> None:
+    world = World(tmp_path / "ledger.db", answers=[PAIR_LIMITED, PAIR_LIMITED, ACCEPTED])
+    requested = note_requests(world)
+    async with asyncio.timeout(PATIENCE_S):
+        await world.deliver(envelope())
+        retry, _ = world.waiting[0]
+        world.clock.reach(NOW + 1)
+        await world.deliver(retry)
+        await world.deliver(envelope(job_body(id="job-2")))
+        await world.run()
+    assert requested == [("job-1", 0.0), ("job-1/1/2", 1.0), ("job-1/1/3", 5.0), ("job-2", 11.5)]
+
+
+async def test_a_recipient_waits_though_the_refused_job_has_no_time_left_to_be_tried_again(tmp_path: Path) -> None:
+    world = World(tmp_path / "ledger.db", answers=[PAIR_LIMITED, ACCEPTED])
+    requested = note_requests(world)
+    async with asyncio.timeout(PATIENCE_S):
+        # Its request may take 5 s of its 5.5 s.
+        await world.deliver(envelope(job_body(ttl_s=5.5)))
+        await world.deliver(envelope(job_body(id="job-2")))
+        await world.run()
+    assert world.ends == ["job-1/1/1/expired", "job-2/1/1/accepted"]
+    assert requested == [("job-1", 0.0), ("job-2", 1.5)]

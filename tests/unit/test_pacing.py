@@ -25,6 +25,7 @@ from otpost_worker.pacing import (
     cut_rate,
     pace,
     probe_pause_s,
+    put_off,
 )
 
 NOW: Final = 1_795_464_000.0
@@ -271,3 +272,42 @@ def test_a_quota_that_is_used_up_lets_nothing_through_until_its_end_is_near() ->
     assert pace(LANE, Track(quota_until=NOW + 600), now=NOW) == Held(NOW + 30)
     assert pace(LANE, Track(quota_until=NOW + 7), now=NOW) == Held(NOW + 7)
     assert go(LANE, Track(quota_until=NOW)).start_at == NOW
+
+
+# A recipient that was refused
+
+
+@pytest.mark.parametrize(
+    ("paid_until", "latest_start", "paid", "turn"),
+    [
+        # Nothing else is owed: the burst counts as used up at the pause's end, the retry has the last of its 45 places.
+        (NOW + 6, NOW + 295, NOW + 4 + 270, NOW + 4),
+        (NOW + 100, NOW + 295, NOW + 4 + 270, NOW + 4),
+        # It was the last of the burst, or itself a retry.
+        (NOW + 270, NOW + 295, NOW + 4 + 270, NOW + 4),
+        # The retry, which nobody makes, pays nothing.
+        (NOW + 6, None, NOW + 4 + 264, None),
+        (NOW + 6, NOW + 3.9, NOW + 4 + 264, None),
+        # Somebody has the turn in 3 s already, in 4 s, in 6 s, or one far ahead.
+        (NOW + 3 + 270, NOW + 295, NOW + 9 + 270, NOW + 9.5),
+        (NOW + 4 + 270, NOW + 295, NOW + 10 + 270, NOW + 10.5),
+        (NOW + 6 + 270, NOW + 295, NOW + 12 + 270, NOW + 12.5),
+        (NOW + 500, NOW + 295, NOW + 506, NOW + 236.5),
+        (NOW + 500, NOW + 236, NOW + 500, None),
+        (NOW + 500, None, NOW + 500, None),
+    ],
+)
+def test_a_refused_recipient_owes_all_it_can_and_the_retry_is_the_first_or_behind_who_has_booked(
+    paid_until: float, latest_start: float | None, paid: float, turn: float | None
+) -> None:
+    assert put_off(paid_until, NOW + 4, begun_at=NOW, latest_start=latest_start) == (paid, turn)
+
+
+def test_a_recipient_that_is_refused_again_and_again_gets_its_retry_and_then_one_every_six_seconds() -> None:
+    track = Track(pair_paid_until=NOW + 6)
+    for begun_at, until in ((0, 1), (1, 5), (5, 21)):
+        paid, turn = put_off(track.pair_paid_until, NOW + until, begun_at=NOW + begun_at, latest_start=NOW + 295)
+        retry = go(track=Track(pair_paid_until=paid, turn=turn), at=until)
+        assert retry.start_at == NOW + until
+        track = Track(pair_paid_until=retry.pair_paid_until)
+    assert pace(LANE, track, now=NOW + 21) == TakeTurn(NOW + 27.5, NOW + 297)

@@ -9,7 +9,7 @@ import pytest
 
 from otpost_worker.outcome import Accepted, Error, Kind, Outcome, Refused, Unknown
 from otpost_worker.pacing import Cut, Hold, Lane
-from otpost_worker.standing import Change, Heard, News, Signal, Standing, hear, signal_of
+from otpost_worker.standing import Change, Heard, News, Signal, Standing, hear, hear_outcome, signal_of
 
 NOW: Final = 1_795_464_000.0
 LANE: Final = Lane(
@@ -39,7 +39,7 @@ def changes(news: tuple[News, ...]) -> list[tuple[str, str | None]]:
         (Refused(Error(Kind.TEMPLATE, code=132001)), "template_refused"),
         (Refused(Error(Kind.RECIPIENT, code=131026)), "answered"),
         (Refused(Error(Kind.BAD_REQUEST, code=100)), "answered"),
-        (Refused(Error(Kind.PAIR_LIMIT, code=131056)), "answered"),
+        (Refused(Error(Kind.PAIR_LIMIT, code=131056)), "pair_limited"),
         (Refused(Error(Kind.USER_LIMIT, code=131049)), "answered"),
         # Meta's own code for trouble: somebody is there.
         (Refused(Error(Kind.UNAVAILABLE, code=131000, http_status=500)), "nothing"),
@@ -62,7 +62,7 @@ def test_a_refusal_of_the_sender_halts_it_and_is_news_once() -> None:
     assert hear(heard(Signal.SENDER_REFUSED), standing, now=NOW + 1) == (standing, ())
 
 
-@pytest.mark.parametrize("signal", [Signal.ACCEPTED, Signal.ANSWERED])
+@pytest.mark.parametrize("signal", [Signal.ACCEPTED, Signal.ANSWERED, Signal.PAIR_LIMITED])
 def test_an_answer_to_a_request_that_began_after_the_halt_ends_it(signal: Signal) -> None:
     standing, news = hear(heard(signal), HALTED, now=NOW)
     assert standing.sender_hold is None
@@ -112,7 +112,9 @@ def test_20_requests_in_a_row_without_an_answer_halt_the_sender() -> None:
     assert changes(news) == [("halted", None)]
 
 
-@pytest.mark.parametrize("signal", [Signal.ACCEPTED, Signal.ANSWERED, Signal.THROTTLED, Signal.QUOTA])
+@pytest.mark.parametrize(
+    "signal", [Signal.ACCEPTED, Signal.ANSWERED, Signal.PAIR_LIMITED, Signal.THROTTLED, Signal.QUOTA]
+)
 def test_any_answer_in_between_begins_the_count_anew(signal: Signal) -> None:
     assert hear(heard(signal), Standing(unanswered=19), now=NOW)[0].unanswered == 0
 
@@ -147,3 +149,27 @@ def test_a_second_refusal_within_a_pause_only_lengthens_it_where_the_provider_sa
 
 def test_an_acceptance_makes_the_next_pause_a_first_one() -> None:
     assert hear(heard(Signal.ACCEPTED), Standing(quota_pauses=3), now=NOW)[0].quota_pauses == 0
+
+
+@pytest.mark.parametrize(("failures", "pause_s"), [(0, 1), (1, 4), (2, 16), (3, 64)])
+def test_a_refused_recipient_waits_four_times_as_long_each_time_from_when_it_was_refused(
+    failures: int, pause_s: float
+) -> None:
+    outcome = Refused(Error(Kind.PAIR_LIMIT, code=131056))
+    told = hear_outcome(outcome, LANE, booked_at=NOW - 2, started_at=NOW - 1, ended_at=NOW, pair_failures=failures)
+    assert (told.begun_at, told.pair_until) == (NOW - 1, NOW + pause_s)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "pair_until"),
+    [
+        (Refused(Error(Kind.PAIR_LIMIT, code=131056), not_before_s=30), NOW + 30),
+        (Refused(Error(Kind.QUOTA, code=80007), not_before_s=30), None),
+        (Accepted("wamid.1"), None),
+    ],
+)
+def test_a_recipient_waits_as_long_as_the_provider_asks_and_only_where_it_is_the_recipient(
+    outcome: Outcome, pair_until: float | None
+) -> None:
+    told = hear_outcome(outcome, LANE, booked_at=NOW, started_at=NOW, ended_at=NOW, pair_failures=0)
+    assert told.pair_until == pair_until

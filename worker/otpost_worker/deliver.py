@@ -256,7 +256,14 @@ class Deliverer:
         )
         step = step_of(decision, subject_of(parcel, provider=self._sender.provider.name), now=now)
         self._reporter.request_ended(claimed.ticket, outcome, decision, duration_s=now - started_at)
-        heard = hear_outcome(outcome, self._lane(parcel), booked_at=asked.at, started_at=started_at)
+        heard = hear_outcome(
+            outcome,
+            self._lane(parcel),
+            booked_at=asked.at,
+            started_at=started_at,
+            ended_at=now,
+            pair_failures=claimed.history.failures_of(Kind.PAIR_LIMIT),
+        )
         if heard.signal is Signal.SENDER_REFUSED:
             # Whatever becomes of this job, the others in hand need not try.
             self._refused_at = self._clock()

@@ -159,6 +159,25 @@ def book(paid_until: float, now: float, *, interval_s: float, burst: float) -> t
     return max(now, paid - burst * interval_s), paid
 
 
+def put_off(
+    paid_until: float, until: float, *, begun_at: float, latest_start: float | None
+) -> tuple[float, float | None]:
+    """Let a recipient wait until *until*, as one that refused a request which began at *begun_at*.
+
+    Returns until when everything is paid for then, and the retry's turn. From then on the burst is used up: one starts
+    every ``PAIR_INTERVAL_S``. The refused job is the first of them, or stands behind those who have booked later
+    starts than its own; it has no turn where that comes after *latest_start*, or is not tried again (None).
+    """
+    burst_s = (PAIR_BURST - 1) * PAIR_INTERVAL_S
+    # Where nobody has booked behind it, what the refused request has paid for is its retry's: it was not taken.
+    is_last = paid_until - burst_s - PAIR_INTERVAL_S <= begun_at + PAIR_MARGIN_S
+    before = paid_until - PAIR_INTERVAL_S if is_last else paid_until
+    turn = until if before <= until + burst_s else before - burst_s + PAIR_MARGIN_S
+    if latest_start is None or turn > latest_start:
+        return max(paid_until, until + burst_s), None
+    return max(paid_until, max(before, until + burst_s) + PAIR_INTERVAL_S), turn
+
+
 def current_rate(full: float, cut: Cut | None, now: float) -> float:
     """Tell the rate at *now*, in messages a second: it grows back step by step after a cut."""
     # A cut that is still to come is from before the clock was set back: there is no telling how long ago that was.

@@ -167,6 +167,10 @@ class Entry:
     provider_message_id: str | None = None
     heard: Heard | None = None
 
+    def retry_of(self, ticket: Ticket) -> tuple[str, int, int] | None:
+        """Name the attempt that follows that of *ticket*, by job, run and number; None where none does."""
+        return (ticket.job_id, ticket.run, self.step.next.attempt) if self.step.next else None
+
 
 @dataclass(frozen=True, slots=True)
 class Noted:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, assert_never
 
+from otpost_worker.backoff import delay_s
 from otpost_worker.outcome import Accepted, Error, Kind, Outcome, Refused, Unknown
 from otpost_worker.pacing import Cut, Hold, began_before, begin_hold, current_rate, cut_rate
 
@@ -28,6 +29,7 @@ class Signal(StrEnum):
 
     ACCEPTED = "accepted"  # the sender and this template work
     ANSWERED = "answered"  # the sender works; of the template nothing is known
+    PAIR_LIMITED = "pair_limited"  # as that; and this recipient has to wait
     THROTTLED = "throttled"
     QUOTA = "quota"
     SENDER_REFUSED = "sender_refused"
@@ -42,7 +44,7 @@ class Heard:
 
     *begun_at*: when the request began; for ``THROTTLED``, when its start was booked. *pause_s*: how long the
     provider says that its quota stays used up. *error*: what it said of the refusal; *remedy*: what an operator has
-    to do about it.
+    to do about it. *pair_until*: for ``PAIR_LIMITED``, until when the recipient waits.
     """
 
     lane: Lane
@@ -51,6 +53,7 @@ class Heard:
     pause_s: float | None = None
     error: Error | None = None
     remedy: str | None = None
+    pair_until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +123,21 @@ def _signal_of_refusal(error: Error) -> Signal:
         case Kind.UNAVAILABLE:
             # A code of the provider's own says that somebody is there, though not in good health.
             return Signal.UNANSWERED if error.code is None else Signal.NOTHING
-        case Kind.PAIR_LIMIT | Kind.USER_LIMIT | Kind.RECIPIENT | Kind.BAD_REQUEST:
+        case Kind.PAIR_LIMIT:
+            return Signal.PAIR_LIMITED
+        case Kind.USER_LIMIT | Kind.RECIPIENT | Kind.BAD_REQUEST:
             return Signal.ANSWERED
         case _:
             return Signal.NOTHING
 
 
-def hear_outcome(outcome: Outcome, lane: Lane, *, booked_at: float, started_at: float) -> Heard:
-    """Take from *outcome* what concerns the sender; its request started at *started_at*, which was booked before."""
+def hear_outcome(
+    outcome: Outcome, lane: Lane, *, booked_at: float, started_at: float, ended_at: float, pair_failures: int
+) -> Heard:
+    """Take from *outcome* what concerns the sender; its request started at *started_at*, which was booked before.
+
+    *pair_failures*: how often the job was refused before for its recipient's limit.
+    """
     signal = signal_of(outcome)
     # A start that was booked before a cut was booked at the old rate, however long it was waited for.
     begun_at = booked_at if signal is Signal.THROTTLED else started_at
@@ -137,7 +147,11 @@ def hear_outcome(outcome: Outcome, lane: Lane, *, booked_at: float, started_at: 
         case Unknown(error):
             return Heard(lane, signal, begun_at, error=error)
         case Refused(error, not_before_s):
-            return Heard(lane, signal, begun_at, not_before_s, error, outcome.remedy)
+            pair_until = None
+            if signal is Signal.PAIR_LIMITED:
+                # Also where this job has no time left for a retry: other jobs to that recipient wait all the same.
+                pair_until = ended_at + delay_s(error.kind, pair_failures, asked_s=not_before_s, random=1.0)
+            return Heard(lane, signal, begun_at, not_before_s, error, outcome.remedy, pair_until)
         case _:  # pragma: no cover
             assert_never(outcome)
 
@@ -160,7 +174,7 @@ def hear(heard: Heard, standing: Standing, *, now: float) -> tuple[Standing, tup
             return _template_held(heard, *_resumed(heard, answered, now), now)
         case Signal.ACCEPTED:
             return _template_released(heard, *_resumed(heard, replace(answered, quota_pauses=0), now), now)
-        case Signal.ANSWERED:
+        case Signal.ANSWERED | Signal.PAIR_LIMITED:
             return _resumed(heard, answered, now)
         case _:  # pragma: no cover
             assert_never(heard.signal)

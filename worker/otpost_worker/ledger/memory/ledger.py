@@ -174,7 +174,7 @@ class MemoryLedger:
         if attempt is not None and again:
             news = attempt.told
         else:
-            news = self._limits.hear(entry.heard, now) if entry.heard else ()
+            news = self._limits.hear(entry.heard, entry.retry_of(ticket), now) if entry.heard else ()
         if attempt is None:
             return Noted(None, news, known=False)
         recorded = self._record(ticket, attempt, entry, now)

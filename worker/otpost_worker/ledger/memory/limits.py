@@ -18,6 +18,7 @@ from otpost_worker.pacing import (
     Track,
     current_rate,
     pace,
+    put_off,
 )
 from otpost_worker.ports import HoldReport, SenderReport
 from otpost_worker.standing import Standing, hear
@@ -92,8 +93,9 @@ class Limits:
                 assert_never(found)
         return found
 
-    def hear(self, heard: Heard, now: float) -> tuple[News, ...]:
-        """Keep what an outcome says about its sender; returns what is new with it."""
+    def hear(self, heard: Heard, retry: tuple[str, int, int] | None, now: float) -> tuple[News, ...]:
+        """Keep what an outcome says about its sender and its recipient; returns what is new with it."""
+        self._put_off(heard, retry, now)
         lane = heard.lane
         sender, quota = self._sender(lane.sender), self._quota(lane.quota)
         before = Standing(
@@ -110,6 +112,17 @@ class Limits:
         self._keep((lane.sender, *_WHOLE), before.sender_hold, after.sender_hold, heard)
         self._keep((lane.sender, lane.template, lane.language), before.template_hold, after.template_hold, heard)
         return news
+
+    def _put_off(self, heard: Heard, retry: tuple[str, int, int] | None, now: float) -> None:
+        if heard.pair_until is None:
+            return
+        lane, pair = heard.lane, (heard.lane.sender, heard.lane.recipient)
+        latest_start = lane.latest_start if retry else None
+        until = max(heard.pair_until, now)
+        paid_until = self.pairs.get(pair, 0.0)
+        self.pairs[pair], turn = put_off(paid_until, until, begun_at=heard.begun_at, latest_start=latest_start)
+        if retry is not None and turn is not None:
+            self.turns[retry] = turn
 
     def report(self, rates: Mapping[str, float], quotas: Mapping[str, str], now: float) -> dict[str, SenderReport]:
         """Tell how the senders are doing; see ``ports.Standings``."""

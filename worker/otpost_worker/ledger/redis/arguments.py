@@ -78,8 +78,8 @@ def step_arguments(step: Step) -> Arguments:
     return step.to_json(), step.event.status if step.event and ends else "", flag(value=step.letter is not None)
 
 
-def heard_arguments(heard: Heard, offset: ClockOffset) -> Arguments:
-    """Write what an outcome says about its sender."""
+def heard_arguments(heard: Heard, retry: tuple[str, int, int] | None, offset: ClockOffset) -> Arguments:
+    """Write what an outcome says about its sender and its recipient; *retry* is the attempt that follows, if any."""
     return (
         heard.signal,
         number(offset.to_redis(heard.begun_at)),
@@ -88,4 +88,7 @@ def heard_arguments(heard: Heard, offset: ClockOffset) -> Arguments:
         template_of(heard.lane),
         orjson.dumps(heard.error) if heard.error else "",
         heard.remedy or "",
+        "" if heard.pair_until is None else number(offset.to_redis(heard.pair_until)),
+        "" if retry is None else str(retry[2]),
+        number(offset.to_redis(heard.lane.latest_start)),
     )

@@ -42,11 +42,6 @@ def holds_key(sender: str) -> str:
 
 
 def lane_keys(job_id: str, lane: Lane, identity: str) -> tuple[str, ...]:
-    """Name what a claim reads and writes beside its job; *identity* keeps the number out of its key."""
+    """Name what a claim, or an outcome, reads and writes beside its job; *identity* keeps the number out of its key."""
     pair = f"{PREFIX}pair:{lane.sender}:{pseudonym(lane.recipient, identity.encode()).hex()}"
     return turns_key(job_id), sender_key(lane.sender), pair, quota_key(lane.quota), holds_key(lane.sender)
-
-
-def standing_keys(lane: Lane) -> tuple[str, ...]:
-    """Name what an outcome may change beside its job."""
-    return sender_key(lane.sender), quota_key(lane.quota), holds_key(lane.sender)

@@ -28,7 +28,7 @@ from otpost_worker.ledger.redis.arguments import (
     step_arguments,
     wish_arguments,
 )
-from otpost_worker.ledger.redis.keys import IDENTITY, SCHEMA, holds_key, job_key, lane_keys, standing_keys
+from otpost_worker.ledger.redis.keys import IDENTITY, SCHEMA, holds_key, job_key, lane_keys
 from otpost_worker.ledger.redis.reading import SCHEMA_VERSION, RedisReader
 from otpost_worker.ledger.redis.scripts import read_scripts
 from otpost_worker.ports import Noted
@@ -102,11 +102,11 @@ class RedisLedger(RedisReader):
         heard = entry.heard if entry.heard and entry.heard.signal is not Signal.NOTHING else None
         told, *reply = await self._ask(
             self._scripts.record,
-            [job_key(ticket.job_id), *(standing_keys(heard.lane) if heard else ())],
+            [job_key(ticket.job_id), *(lane_keys(ticket.job_id, heard.lane, self._identity) if heard else ())],
             lambda: (
                 *_place(ticket),
                 *entry_arguments(entry, offset),
-                *(heard_arguments(heard, offset) if heard else ()),
+                *(heard_arguments(heard, entry.retry_of(ticket), offset) if heard else ()),
             ),
         )
         news, known = replies.news(told, heard, offset), reply[0] != b"unknown"

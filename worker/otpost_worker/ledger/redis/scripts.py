@@ -78,8 +78,8 @@ class Scripts:
 def read_scripts() -> Scripts:
     """Put the scripts together."""
     return Scripts(
-        claim=_script("times", "job", "table", "holds", "pacing", "claim"),
-        record=_script("times", "job", "holds", "pacing", "standing", "record"),
+        claim=_script("times", "job", "table", "holds", "pacing", "bookings", "claim"),
+        record=_script("times", "job", "holds", "pacing", "bookings", "standing", "record"),
         lapse=_script("times", "job", "lapse"),
         conclude=_script("times", "job", "table", "conclude"),
         refuse=_script("times", "job", "refuse"),

@@ -108,7 +108,7 @@ class SqliteLedger:
 
     async def record(self, ticket: Ticket, entry: Entry) -> Noted:
         """See ``ports.Ledger``."""
-        return await self._do(lambda db: operations.record(db, ticket, entry, self._clock()))
+        return await self._do(lambda db: operations.record(db, ticket, entry, self._clock(), self._key))
 
     async def lapse(self, ticket: Ticket, entry: Entry) -> Recorded | None:
         """See ``ports.Ledger``."""

@@ -23,6 +23,7 @@ from otpost_worker.pacing import (
     Track,
     current_rate,
     pace,
+    put_off,
 )
 from otpost_worker.ports import HoldReport, SenderReport
 from otpost_worker.standing import Standing, hear
@@ -68,10 +69,7 @@ def pace_claim(db: sqlite3.Connection, request: ClaimRequest, lane: Lane, now: f
             _write_probe(db, lane.sender, lane.template, lane.language, pace_now.template_hold)
         case TakeTurn(start_at, pair_paid_until):
             _write_pair(db, lane, recipient, pair_paid_until)
-            db.execute(
-                "INSERT OR REPLACE INTO turns (job_id, run, attempt, start_at) VALUES (?, ?, ?, ?)",
-                (request.job_id, request.wish.run, request.wish.attempt, start_at),
-            )
+            _write_turn(db, (request.job_id, request.wish.run, request.wish.attempt), start_at)
         case Held() | Full() | NoRoom():
             pass
         case _:  # pragma: no cover
@@ -123,6 +121,12 @@ def _write_pair(db: sqlite3.Connection, lane: Lane, recipient: bytes, paid_until
     )
 
 
+def _write_turn(db: sqlite3.Connection, attempt: tuple[str, int, int], start_at: float) -> None:
+    db.execute(
+        "INSERT OR REPLACE INTO turns (job_id, run, attempt, start_at) VALUES (?, ?, ?, ?)", (*attempt, start_at)
+    )
+
+
 def _write_probe(db: sqlite3.Connection, sender: str, template: str, language: str, hold: Hold | None) -> None:
     if hold is not None:
         db.execute(
@@ -131,13 +135,36 @@ def _write_probe(db: sqlite3.Connection, sender: str, template: str, language: s
         )
 
 
-def hear_signal(db: sqlite3.Connection, heard: Heard, now: float) -> tuple[News, ...]:
-    """Keep what an outcome says about its sender; returns what is new with it."""
+def hear_signal(
+    db: sqlite3.Connection, heard: Heard, retry: tuple[str, int, int] | None, now: float, key: bytes
+) -> tuple[News, ...]:
+    """Keep what an outcome says about its sender and its recipient; returns what is new with it."""
+    _put_off_pair(db, heard, retry, now, key)
     before = _standing(db, heard.lane)
     after, news = hear(heard, before, now=now)
     if after != before:
         _write_standing(db, heard, before, after)
     return news
+
+
+def _put_off_pair(
+    db: sqlite3.Connection, heard: Heard, retry: tuple[str, int, int] | None, now: float, key: bytes
+) -> None:
+    if heard.pair_until is None:
+        return
+    lane, recipient = heard.lane, pseudonym(heard.lane.recipient, key)
+    row = db.execute(
+        "SELECT paid_until FROM pairs WHERE sender = ? AND recipient = ?", (lane.sender, recipient)
+    ).fetchone()
+    paid_until, turn = put_off(
+        row[0] if row else 0.0,
+        max(heard.pair_until, now),
+        begun_at=heard.begun_at,
+        latest_start=lane.latest_start if retry else None,
+    )
+    _write_pair(db, lane, recipient, paid_until)
+    if retry is not None and turn is not None:
+        _write_turn(db, retry, turn)
 
 
 def _standing(db: sqlite3.Connection, lane: Lane) -> Standing:

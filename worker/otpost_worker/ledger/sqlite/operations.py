@@ -202,11 +202,11 @@ def _lapsed(db: sqlite3.Connection, request: ClaimRequest, attempt: int) -> Laps
     return Lapsed(ticket, _history(db, request, before=attempt), _envelope(db, request.job_id, run))
 
 
-def record(db: sqlite3.Connection, ticket: Ticket, entry: Entry, now: float) -> Noted:
+def record(db: sqlite3.Connection, ticket: Ticket, entry: Entry, now: float, key: bytes) -> Noted:
     """Record the outcome of a claim, and what it says about its sender."""
     news = _told_before(db, ticket)
     if news is None:
-        news = hear_signal(db, entry.heard, now) if entry.heard else ()
+        news = hear_signal(db, entry.heard, entry.retry_of(ticket), now, key) if entry.heard else ()
     claim = _claim_of(db, ticket)
     if claim is None:
         return Noted(None, news, known=False)

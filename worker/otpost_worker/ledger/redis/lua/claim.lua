@@ -57,21 +57,10 @@ local function read_track()
     }
 end
 
-local function write_pair(paid_until)
-    -- A debt that is paid is forgotten.
-    local ms = math.max(1, math.ceil((paid_until - now) * 1000))
-    redis.call("SET", PAIR, text(paid_until), "PX", string.format("%.0f", ms))
-end
-
-local function write_turn(start_at)
-    redis.call("HSET", TURNS, wish.run .. "." .. wish.attempt, text(start_at))
-    keep(TURNS, start_at - now + TURN_KEPT_S)
-end
-
 local function go(track, start_at, sender_paid_until, pair_paid_until)
     redis.call("HSET", SENDER, "paid_until", text(sender_paid_until))
     keep(SENDER, SENDER_KEPT_S)
-    write_pair(pair_paid_until)
+    write_pair(PAIR, pair_paid_until, now)
     if track.sender_hold ~= nil then
         write_hold(HOLDS, WHOLE, track.sender_hold)
     end
@@ -92,8 +81,8 @@ local function claim()
         return go(track, at, paid, pair_paid)
     end
     if what == "turn" then
-        write_pair(paid)
-        write_turn(at)
+        write_pair(PAIR, paid, now)
+        write_turn(TURNS, wish.run, wish.attempt, at, now)
         return { text(now), "wait", text(at) }
     end
     if what == "held" then

@@ -7,6 +7,24 @@ local function book(paid_until, now, interval_s, burst)
     return math.max(now, paid - burst * interval_s), paid
 end
 
+-- pacing.put_off in Lua; latest_start is nil where the refused job is not tried again. Returns paid_until, turn or nil.
+local function put_off(paid_until, ends_at, begun_at, latest_start)
+    local burst_s = (PAIR_BURST - 1) * PAIR_INTERVAL_S
+    local before = paid_until
+    -- Where nobody has booked behind it, what the refused request has paid for is its retry's: it was not taken.
+    if paid_until - burst_s - PAIR_INTERVAL_S <= begun_at + PAIR_MARGIN_S then
+        before = paid_until - PAIR_INTERVAL_S
+    end
+    local turn = ends_at
+    if before > ends_at + burst_s then
+        turn = before - burst_s + PAIR_MARGIN_S
+    end
+    if latest_start == nil or turn > latest_start then
+        return math.max(paid_until, ends_at + burst_s), nil
+    end
+    return math.max(paid_until, math.max(before, ends_at + burst_s) + PAIR_INTERVAL_S), turn
+end
+
 local function current_rate(full, cut, now)
     -- A cut that is still to come is from before the clock was set back.
     if cut == nil or now < cut.at then

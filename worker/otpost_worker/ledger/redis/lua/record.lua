@@ -1,5 +1,5 @@
 -- The ledger's record: the outcome of a claim, and what it says about its sender.
--- KEYS: the job; where something was heard also the sender, the quota, the sender's holds.
+-- KEYS: the job; where something was heard also its turns, the sender, the pair, the quota, the sender's holds.
 
 local now = clock(ARGV[1])
 if is_stale(now, tonumber(ARGV[2])) then
@@ -10,7 +10,7 @@ local entry = {
     state = ARGV[6], kind = optional(ARGV[7]), step = ARGV[8], status = optional(ARGV[9]), has_letter = ARGV[10] == "1",
     due_at = optional(ARGV[11]), message_id = optional(ARGV[12]),
 }
-local SENDER, QUOTA, HOLDS = KEYS[2], KEYS[3], KEYS[4]
+local TURNS, SENDER, PAIR, QUOTA, HOLDS = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 
 local job = Job.load(KEYS[1])
 local run = job.runs[number]
@@ -59,6 +59,20 @@ local function keep_hold(field, before, after)
     end
 end
 
+-- The recipient waits; the refused job has a turn, where it is tried again in time.
+local function put_off_pair(heard, retry, latest_start)
+    if heard.pair_until == nil then
+        return
+    end
+    local paid = tonumber(redis.call("GET", PAIR) or "0")
+    local ends_at = math.max(heard.pair_until, now)
+    local paid_until, turn = put_off(paid, ends_at, heard.begun_at, retry and latest_start)
+    write_pair(PAIR, paid_until, now)
+    if turn ~= nil then
+        write_turn(TURNS, number, retry, turn, now)
+    end
+end
+
 local function hear_signal()
     if SENDER == nil then
         return {}
@@ -66,8 +80,9 @@ local function hear_signal()
     local template = ARGV[17]
     local heard = {
         signal = ARGV[13], begun_at = tonumber(ARGV[14]), pause_s = tonumber(ARGV[15]), rate = tonumber(ARGV[16]),
-        error = optional(ARGV[18]), remedy = optional(ARGV[19]),
+        error = optional(ARGV[18]), remedy = optional(ARGV[19]), pair_until = tonumber(ARGV[20]),
     }
+    put_off_pair(heard, optional(ARGV[21]), tonumber(ARGV[22]))
     local standing = read_standing(template)
     local cut, unanswered, quota_until = standing.cut, standing.unanswered, standing.quota_until
     local pauses, sender_hold, template_hold = standing.quota_pauses, standing.sender_hold, standing.template_hold
