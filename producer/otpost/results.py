@@ -25,6 +25,7 @@ _PAUSE_S: Final = (0.2, 5.0)
 # How long the first message of the stream's last chunk may take, and each further one: they come in one go.
 _LAST_CHUNK_S: Final = 2.0
 _WITHIN_CHUNK_S: Final = 0.3
+_STOPPED: Final = "the results stopped before the end of the stream; read them again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ async def read_kept_results(
     """
     async with _open_feed(url, Position(None, "last"), timeout_s=timeout_s) as feed:
         end = -1
-        while (message := await feed.next(_LAST_CHUNK_S if end < 0 else _WITHIN_CHUNK_S)) is not None:
+        while (message := await _next_kept(feed, _LAST_CHUNK_S if end < 0 else _WITHIN_CHUNK_S)) is not None:
             end = _offset(message)
             await feed.acknowledge(message)
     if end < 0:
@@ -118,17 +119,28 @@ async def read_kept_results(
     read = -1
     async with _open_feed(url, Position(None, since), timeout_s=timeout_s) as feed:
         while read < end:
-            message = await feed.next(_LAST_CHUNK_S if read < 0 else timeout_s)
+            message = await _next_kept(feed, _LAST_CHUNK_S if read < 0 else timeout_s)
             if message is None and read < 0:
                 return  # nothing is as young as *since*
             if message is None:
-                raise rabbitmq.ConnectionLost("the results stopped before the end of the stream; read them again")
+                raise rabbitmq.ConnectionLost(_STOPPED)
             # An event's id, which is the message's, begins with its job's: what is not asked for need not be parsed.
             is_asked_for = job_id is None or str(message.header.properties.message_id).startswith(f"{job_id}/")
             if is_asked_for and (result := _result_in(message, on_unreadable)) is not None:
                 yield result
             await feed.acknowledge(message)
             read = _offset(message)
+
+
+async def _next_kept(feed: _Feed, timeout_s: float) -> DeliveredMessage | None:
+    """Wait for the next message that the stream holds; None where none comes within *timeout_s*.
+
+    :raises ConnectionLost: none can come any more, which tells nothing of what the stream holds.
+    """
+    message = await feed.next(timeout_s)
+    if message is None and feed.is_over:
+        raise rabbitmq.ConnectionLost(_STOPPED)
+    return message
 
 
 def _result_in(message: DeliveredMessage, on_unreadable: Callable[[str], None] | None) -> OtpResult | None:
@@ -174,6 +186,12 @@ class _Feed:
             prefetch=_PREFETCH,
             arguments=arguments,
         )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no further message can come."""
+        assert self._consumer is not None  # noqa: S101 - opened by _open_feed
+        return self._consumer.is_dead
 
     async def __aiter__(self) -> AsyncIterator[DeliveredMessage]:
         while (message := await self.next(None)) is not None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import orjson
 import pytest
 
+from chaos.proxy import Proxy, Unwatched
 from command import finished, otpost, started_otpost
 from otpost import Producer
+from otpost.rabbitmq import ConnectionLost
 from otpost.results import read_kept_results
 from published_results import accepted_result, closing, publish_results
 from service import PATIENCE_S, STREAM, Amqp, declare_topology
@@ -21,6 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from broker import Vhost
+
+# Class and method of basic.consume-ok and of basic.ack, as they are on the wire.
+CONSUME_OK: Final = b"\x00\x3c\x00\x15"
+ACK: Final = b"\x00\x3c\x00\x50"
 
 
 @pytest.fixture
@@ -70,6 +78,60 @@ async def test_an_empty_stream_ends_at_once(vhost: Vhost, amqp: Amqp) -> None:
 async def test_where_nothing_is_young_enough_nothing_is_read(vhost: Vhost, amqp: Amqp) -> None:
     await publish_results(amqp, 1, 2)
     assert await kept(vhost, datetime.now(UTC) + timedelta(hours=1)) == []
+
+
+class Cutting(Unwatched):
+    """Breaks all connections once *method* has gone by on the one of that *number*."""
+
+    def __init__(self, number: int, method: bytes) -> None:
+        self._number = number
+        self._method = method
+        self.proxy: Proxy | None = None
+
+    def asked(self, connection: int, data: bytes) -> None:
+        self._meet(connection, data, 0)
+
+    def answered(self, connection: int, data: bytes) -> None:
+        # Only once the client, which is a process of its own, has had the time to read it.
+        self._meet(connection, data, 0.1)
+
+    def _meet(self, connection: int, data: bytes, delay_s: float) -> None:
+        if connection == self._number and self._method in data and self.proxy is not None:
+            asyncio.get_running_loop().call_later(delay_s, self.proxy.cut)
+
+
+@asynccontextmanager
+async def lossy(vhost: Vhost, number: int, method: bytes) -> AsyncIterator[str]:
+    """The URL of a broker from which the connection is lost so."""
+    cutting = Cutting(number, method)
+    port = urlsplit(vhost.url).port
+    assert port is not None
+    async with Proxy(port, cutting) as proxy:
+        cutting.proxy = proxy
+        yield vhost.url.replace(f":{port}/", f":{proxy.port}/")
+
+
+@pytest.mark.parametrize(
+    ("published", "method"), [([], CONSUME_OK), ([1, 2], ACK)], ids=["before the last chunk", "within the last chunk"]
+)
+async def test_a_connection_that_is_lost_while_the_end_is_looked_for_is_an_error_and_no_end(
+    vhost: Vhost, amqp: Amqp, published: list[int], method: bytes
+) -> None:
+    await publish_results(amqp, *published)
+    async with lossy(vhost, 1, method) as url:
+        done = await otpost("results", "--json", environment={"OTPOST_BROKER_URL": url})
+    assert (done.status, done.out) == (1, "")
+    assert done.err == "otpost: the results stopped before the end of the stream; read them again\n"
+
+
+async def test_a_connection_that_is_lost_before_the_first_result_does_not_mean_that_none_is_young_enough(
+    vhost: Vhost, amqp: Amqp
+) -> None:
+    await publish_results(amqp, 1, 2)
+    since = datetime.now(UTC) + timedelta(hours=1)
+    async with lossy(vhost, 2, CONSUME_OK) as url, asyncio.timeout(PATIENCE_S):
+        with pytest.raises(ConnectionLost, match="read them again"):
+            await anext(read_kept_results(url, since, timeout_s=PATIENCE_S))
 
 
 async def test_results_are_filtered_by_status_sender_and_age(vhost: Vhost, amqp: Amqp) -> None:
