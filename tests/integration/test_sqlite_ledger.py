@@ -116,11 +116,41 @@ def modes_in(folder: Path) -> dict[str, int]:
     return {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
 
 
+def let_everybody_read(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.chmod(0o644)
+
+
+def move_away(folder: Path) -> None:
+    files = list(folder.iterdir())
+    (folder / "elsewhere").mkdir()
+    for file in files:
+        file.rename(folder / "elsewhere" / file.name)
+
+
 async def test_only_its_owner_may_read_the_file_and_what_stands_beside_it(tmp_path: Path) -> None:
     async with SqliteLedger(tmp_path / "ledger.db", clock=Clock()) as ledger:
         await claimed(ledger)
         modes = modes_in(tmp_path)
     assert modes == {"ledger.db": 0o600, "ledger.db-wal": 0o600, "ledger.db-shm": 0o600}
+
+
+async def test_a_file_that_others_could_read_is_its_owners_alone_once_it_was_opened(tmp_path: Path) -> None:
+    # What a worker left that was killed, put back by somebody without its modes.
+    async with SqliteLedger(tmp_path / "ledger.db", clock=Clock()) as killed:
+        await claimed(killed)
+        let_everybody_read(tmp_path)
+        async with SqliteLedger(tmp_path / "ledger.db", clock=Clock()):
+            modes = modes_in(tmp_path)
+    assert modes == {"ledger.db": 0o600, "ledger.db-wal": 0o600, "ledger.db-shm": 0o600}
+
+
+@pytest.mark.parametrize("name", ["ledger.db", "100% of it?.db"])
+async def test_tidying_up_makes_no_file_in_place_of_one_that_was_moved_away(tmp_path: Path, name: str) -> None:
+    async with SqliteLedger(tmp_path / name, clock=Clock()) as ledger:
+        move_away(tmp_path)
+        assert not await ledger.tidy()
+        assert modes_in(tmp_path).keys() == {"elsewhere"}
 
 
 @pytest.mark.parametrize("place", ["missing/ledger.db", ".", "text.db"])
@@ -193,8 +223,9 @@ async def end_a_job(ledger: SqliteLedger) -> None:
     assert (await ledger.record(await claimed(ledger), accepted)).recorded
 
 
-async def test_a_ledger_that_was_tidied_up_holds_no_code_of_a_job_that_has_ended(tmp_path: Path) -> None:
-    file = tmp_path / "ledger.db"
+@pytest.mark.parametrize("name", ["ledger.db", "100% of it?.db"])
+async def test_a_ledger_that_was_tidied_up_holds_no_code_of_a_job_that_has_ended(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
     async with SqliteLedger(file, clock=Clock()) as ledger, SqliteLedger(file, clock=Clock()) as other:
         await end_a_job(ledger)
         assert await asyncio.to_thread(holds_a_code, file)

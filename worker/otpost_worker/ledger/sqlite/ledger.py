@@ -19,6 +19,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from urllib.parse import quote
 from uuid import uuid4
 
 from otpost_worker.ledger.sqlite import limits, operations, stories
@@ -52,6 +53,9 @@ _GROUP: Final = 64
 _TIDY_EVERY_S: Final = 30.0
 # Whoever empties the log has the write lock while it waits for readers; nobody's claim shall wait longer than that.
 _EMPTY_PATIENCE_S: Final = 0.1
+# The file holds jobs that are under way, codes included, so only its owner may read it.
+_OWNERS_ALONE: Final = 0o600
+_OTHERS: Final = 0o077
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,16 +200,24 @@ class SqliteLedger:
             _empty_log(db)
             db.close()
 
+    @property
+    def _is_in_memory(self) -> bool:
+        return str(self._path) == ":memory:"
+
     def _empty_log(self) -> bool:
-        # By a connection of its own: most of it is copying, and no claim waits for that.
-        with suppress(sqlite3.Error), closing(sqlite3.connect(self._path, isolation_level=None)) as db:
+        if self._is_in_memory:
+            return True
+        # By a connection of its own: most of it is copying, and no claim waits for that. It makes no file where there
+        # is none any more: that would be an empty ledger, for everybody to read.
+        address = f"file:{quote(str(self._path.absolute()))}?mode=rw"
+        with suppress(sqlite3.Error), closing(sqlite3.connect(address, uri=True, isolation_level=None)) as db:
             return _empty_log(db)
         return False
 
     def _open(self) -> sqlite3.Connection:
-        if str(self._path) != ":memory:":
-            # The file holds jobs that are under way, codes included, so only its owner may read it.
-            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
+        if not self._is_in_memory:
+            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, _OWNERS_ALONE))
+            _keep_to_owner(self._path)
         db = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
@@ -304,6 +316,16 @@ def _resolve(told: list[_Told]) -> None:
             waiter.set_exception(error)
         else:
             waiter.set_result(value)
+
+
+def _keep_to_owner(path: Path) -> None:
+    """Let nobody else read a ledger of ours that was copied or made by something else; another's is left as it is."""
+    # SQLite gives what it makes beside the file the file's own mode, but leaves what it finds there as it is.
+    for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        with suppress(OSError):  # it is not there, or its file system has no modes
+            found = file.stat()
+            if found.st_uid == os.geteuid() and found.st_mode & _OTHERS:
+                file.chmod(_OWNERS_ALONE)
 
 
 def _write_ahead(db: sqlite3.Connection) -> None:
