@@ -158,7 +158,10 @@ def waits(run: RunStory, report: SenderReport | None = None, *, now: float = THE
 
 DUE_LATER: Final = attempt(1, State.REFUSED, THEN + 1, due_at=THEN + 14)
 QUEUE: Final = "otpost.jobs.default"
-ITS_TURN: Final = "its recipient's turn, in 12.0 s: after 45 messages at once, one number gets one every 6 s"
+ITS_TURN: Final = (
+    "its recipient's turn, in 12.0 s: after 45 messages at once, or a refusal for its limit, one number gets one every "
+    "6 s"
+)
 AT_THE_LATEST: Final = "at the latest its deadline, in 290.0 s"
 
 

@@ -64,7 +64,8 @@ def _turn(run: RunStory, latest: AttemptStory | None, now: float) -> Iterator[st
 
 
 def _recipient(turn: float, now: float) -> str:
-    return f"its recipient's turn, {_in(turn, now)}: after 45 messages at once, one number gets one every 6 s"
+    why = "after 45 messages at once, or a refusal for its limit, one number gets one every 6 s"
+    return f"its recipient's turn, {_in(turn, now)}: {why}"
 
 
 def _sender(report: SenderReport | None, now: float) -> Iterator[str]:
