@@ -12,7 +12,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Literal, Self, TypeVar
 
 from otpost.batch import Batch
-from otpost.client import Producer, sealing_key
+from otpost.client import Producer
+from otpost.environment import sealing_key
 from otpost.errors import InsideEventLoop, OtpostError, ProducerClosed
 from otpost.topology import DEFAULT_SENDER
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
 
 from otpost import declaring, rabbitmq
 from otpost.batch import Batch, UnderWay
+from otpost.environment import broker_url as environments_url
+from otpost.environment import sealing_key
 from otpost.errors import (
     AccessRefused,
     BrokerUnreachable,
-    InvalidKey,
     NoResult,
     NotConfirmed,
     OtpostError,
@@ -24,7 +24,6 @@ from otpost.job import JOB_TYPE, OtpJob, is_sender_name
 from otpost.link import Link
 from otpost.replies import Replies
 from otpost.results import Position, read_results
-from otpost.sealing import PublicKey
 from otpost.topology import DEFAULT_SENDER, JOBS
 from otpost.urls import visible_url
 
@@ -36,9 +35,8 @@ if TYPE_CHECKING:
     from aiormq import spec
 
     from otpost.result import OtpResult
+    from otpost.sealing import PublicKey
 
-BROKER_URL_VARIABLE: Final = "OTPOST_BROKER_URL"
-PUBLIC_KEY_VARIABLE: Final = "OTPOST_PUBLIC_KEY"
 _RECONNECT_PAUSE_S: Final = 0.2
 # A request without an end is published again after the first of these, which is longer than all but a few jobs take,
 # then after twice as long each time. Where its reply queue was lost, at once, and the pauses begin with the second.
@@ -60,9 +58,10 @@ class Producer:
             job_id = await producer.send(OtpJob(to="+12015553931", code="493817", ttl_s=300))
 
     All of its calls share one connection, which the next call opens again when it is lost; only ``results`` opens
-    one for each iteration. *broker_url* defaults to the environment's ``OTPOST_BROKER_URL``, then to RabbitMQ on
-    this machine. *timeout_s* (seconds) bounds each call from connecting to the broker's confirm; *max_in_flight* is
-    how many jobs ``send_many`` lets wait for their confirms at once.
+    one for each iteration. *broker_url* defaults to the environment's ``OTPOST_BROKER_URL``, or to what is in the
+    file that ``OTPOST_BROKER_URL_FILE`` names, then to RabbitMQ on this machine. *timeout_s* (seconds) bounds each
+    call from connecting to the broker's confirm; *max_in_flight* is how many jobs ``send_many`` lets wait for their
+    confirms at once.
 
     *public_key*, the workers' one, or else the environment's ``OTPOST_PUBLIC_KEY``: with it every job is published
     with its code sealed, and no call keeps the code itself; callbacks are given the job as it was published. A job
@@ -86,10 +85,11 @@ class Producer:
         """Make one; it connects later.
 
         :raises InvalidKey: *public_key* is none. :raises SealingUnavailable: there is one, but PyNaCl is missing.
+        :raises BrokerUnreachable: the file with the broker's URL cannot be used.
         """
         self._public_key = sealing_key(public_key)
         known_url = broker_url or (str(connection.url) if connection is not None else None)
-        self._url = known_url or os.environ.get(BROKER_URL_VARIABLE) or rabbitmq.DEFAULT_BROKER_URL
+        self._url = known_url or environments_url()
         self._sender = sender
         self._timeout_s = timeout_s
         self._max_in_flight = max_in_flight
@@ -333,26 +333,6 @@ class Producer:
         if not await declaring.sender_exists(self._link.connection, sender, timeout_s=self._timeout_s):
             raise UnknownSender(sender)
         self._known_senders.add(sender)
-
-
-def sealing_key(given: PublicKey | str | None) -> PublicKey | None:
-    """Take the public key that was given, else the environment's, and try it: rather now than at the first job.
-
-    :raises InvalidKey: it is none. :raises SealingUnavailable: there is one, but PyNaCl is missing.
-    """
-    if isinstance(given, PublicKey):
-        key = given
-    elif given:
-        key = PublicKey.parse(given)
-    elif named := os.environ.get(PUBLIC_KEY_VARIABLE, "").strip():
-        try:
-            key = PublicKey.parse(named)
-        except InvalidKey as error:
-            raise InvalidKey(error.kind, f"{error.reason} ({PUBLIC_KEY_VARIABLE})") from None
-    else:
-        return None
-    key.seal(b"0")
-    return key
 
 
 def _properties(job: OtpJob, reply_to: _ReplyTo) -> spec.Basic.Properties:

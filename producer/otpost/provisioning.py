@@ -10,7 +10,7 @@ have no such argument; one that is deleted within that millisecond comes back ju
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from aio_pika import exceptions as amqp
 from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource
@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     from aiormq import Channel as WireChannel
 
     from otpost.differences import Finding
-    from otpost.topology import Argument, Exchange, Topology
-
-TopologyMode = Literal["declare", "verify", "passive"]
+    from otpost.topology import Argument, Exchange, Topology, TopologyMode
 
 # Of all types only classic queues know this one, and none of ours is classic.
 _GUARD: Final = "x-queue-mode"

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from otpost.topology import Argument
 
-DEFAULT_BROKER_URL: Final = "amqp://guest:guest@127.0.0.1:5672/"
 JSON: Final = "application/json"
 _CLOSE_TIMEOUT_S: Final = 5.0
 # The library gives up after three of these without a sign of life.

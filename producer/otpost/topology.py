@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from otpost.job import SENDER_NAME_RULE, is_sender_name
 
@@ -26,6 +26,7 @@ WEBHOOKS: Final = "otpost.webhooks"
 CHECKS: Final = "otpost.checks"
 LEDGER: Final = "otpost.ledger"
 DEFAULT_SENDER: Final = "default"
+DEFAULT_BROKER_URL: Final = "amqp://guest:guest@127.0.0.1:5672/"
 
 HEADER_RUN: Final = "otpost-run"
 HEADER_ATTEMPT: Final = "otpost-attempt"
@@ -53,6 +54,8 @@ RESULTS_MAX_BYTES: Final = 1 << 30
 RESULTS_SEGMENT_BYTES: Final = 64_000_000
 
 Argument = str | int
+# What a worker does about all of this: see provisioning.py.
+TopologyMode = Literal["declare", "verify", "passive"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 
 from otpost.errors import InvalidKey
 from otpost.job import SENDER_NAME_RULE, is_sender_name
-from otpost.provisioning import TopologyMode
-from otpost.rabbitmq import DEFAULT_BROKER_URL
 from otpost.sealing import PrivateKey, PublicKey
-from otpost.topology import DEFAULT_SENDER
+from otpost.topology import DEFAULT_BROKER_URL, DEFAULT_SENDER, TopologyMode
 from otpost.urls import read_url
 from otpost_worker.providers.cloud_api_codes import DEFAULT_API_BASE, DEFAULT_API_VERSION
 

@@ -12,7 +12,7 @@ import structlog
 from otpost import declaring, rabbitmq
 from otpost.declaring import TopologyDiffers
 from otpost.errors import AccessRefused, BrokerUnreachable, QueueRefused
-from otpost.provisioning import TopologyMode, provision
+from otpost.provisioning import provision
 from otpost.rabbitmq import ConnectionLost
 from otpost.urls import visible_url
 from otpost_worker.agreement import LedgerDiffers, NoMark, NotCompared, Other, Same
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
     from aiormq.abc import DeliveredMessage
 
-    from otpost.topology import Topology
+    from otpost.topology import Topology, TopologyMode
     from otpost_worker.brokers.rabbitmq.reconnecting import Reconnecting
 
 _STARVED_CHECKS: Final = 2
