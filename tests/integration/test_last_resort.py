@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from broker import Vhost
     from ledger_implementations import OpenLedger
     from otpost_worker.deliver import Deliverer, Ending
+    from otpost_worker.outcome import Outcome
     from otpost_worker.ports import ClaimReply, Ledger
     from service import Service
 
@@ -102,6 +103,49 @@ async def test_a_job_that_has_ended_already_has_no_second_end(tmp_path: Path) ->
     await end(world, envelope(job_body(id="job-2"), drops=2))
     assert world.ends == ["job-1/1/1/accepted", "job-2/1/1/failed"]
     assert len(world.broker.letters) == 1
+
+
+def counted(world: World, name: str, **labels: str) -> float | None:
+    return world.metrics.registry.get_sample_value(f"otpost_{name}_total", {"sender": "default", **labels})
+
+
+@pytest.mark.parametrize("body", [job_body(), job_body(to=None), b"no JSON"], ids=["a job", "no job", "no id"])
+async def test_an_end_of_the_last_resort_is_counted_as_a_job_and_a_result(tmp_path: Path, body: bytes) -> None:
+    world = World(tmp_path / "ledger.db")
+    await end(world, envelope(body, drops=2))
+    assert counted(world, "jobs_received") == counted(world, "results", status="failed") == 1
+
+
+async def test_an_end_that_is_told_again_by_the_last_resort_is_counted_as_told_again(tmp_path: Path) -> None:
+    world = World(tmp_path / "ledger.db")
+    world.put(envelope())
+    await world.run()
+    await end(world, envelope(drops=2))
+    assert counted(world, "jobs_received") == counted(world, "results", status="accepted") == 1
+    assert counted(world, "results_repeated", status="accepted") == 1
+    await end(world, envelope(job_body(id="job-2"), drops=2))
+    await end(world, envelope(job_body(id="job-2"), drops=2))
+    assert counted(world, "jobs_received") == 2
+    assert counted(world, "results", status="failed") == counted(world, "results_repeated", status="failed") == 1
+
+
+@pytest.mark.parametrize("outcome", [UNAVAILABLE, None], ids=["refused", "its worker died"])
+async def test_a_job_that_was_requested_before_is_counted_once_by_the_last_resort(
+    tmp_path: Path, outcome: Outcome | None
+) -> None:
+    world = World(tmp_path / "ledger.db", answers=[outcome or LOST])
+    async with world.ledger() as ledger:
+        if outcome is not None:
+            await world.deliverer(ledger).deliver(envelope())
+        else:
+            request = ClaimRequest("job-1", Wish(1, 1), envelope(), NOW + 300, 10.0, token="t")
+            assert isinstance(await ledger.claim(request), Claimed)
+            # As the worker did before it died: its first request was the job's beginning.
+            world.metrics.job_begun("default")
+    world.clock.now += 30
+    await end(world, envelope(drops=2))
+    assert counted(world, "unknown_outcomes") == (0 if outcome else 1)
+    assert counted(world, "jobs_received") == counted(world, "results", status="failed") == 1
 
 
 async def test_what_may_have_arrived_ends_as_unknown_and_not_before_its_lease_is_over(tmp_path: Path) -> None:
