@@ -66,7 +66,7 @@ async def inspect_queue(connection: AbstractConnection, name: str, *, timeout_s:
 
     :raises ConnectionLost: the connection is gone. :raises QueueRefused: we may not ask.
     """
-    async with translated(within_s=timeout_s):
+    async with translated(connection, within_s=timeout_s):
         channel = await open_channel(connection, confirms=False)
         try:
             queue = await channel.declare_queue(name, passive=True)
@@ -98,7 +98,7 @@ async def declare_exclusive(connection: AbstractConnection, name: str, *, timeou
     :raises QueueLocked: another connection has it. :raises QueueRefused: we may not. :raises ConnectionLost: the
     connection is gone.
     """
-    async with translated(within_s=timeout_s):
+    async with translated(connection, within_s=timeout_s):
         channel = await open_channel(connection, confirms=False)
         try:
             await channel.declare_queue(name, exclusive=True, auto_delete=True)
@@ -116,7 +116,7 @@ async def declare(connection: AbstractConnection, wanted: Topology, *, timeout_s
     :raises TopologyDiffers: something exists with other arguments. :raises AccessRefused: the user may not do this.
     :raises ConnectionLost: the connection is gone.
     """
-    async with translated(within_s=timeout_s):
+    async with translated(connection, within_s=timeout_s):
         channel = await open_channel(connection, confirms=False)
         wire = await wire_of(channel)
         declared: Exchange | Queue | None = None

@@ -73,7 +73,7 @@ async def verify(connection: AbstractConnection, wanted: Topology, *, timeout_s:
 
     :raises ConnectionLost: the connection is gone, or there was no answer within *timeout_s* seconds.
     """
-    async with translated(within_s=timeout_s), _Questions(connection) as questions:
+    async with translated(connection, within_s=timeout_s), _Questions(connection) as questions:
         return [
             *[finding for exchange in wanted.exchanges for finding in await _compare_exchange(questions, exchange)],
             *[finding for queue in wanted.queues for finding in await _compare_queue(questions, queue)],
@@ -87,7 +87,7 @@ async def find_missing(
 
     :raises ConnectionLost: the connection is gone, or there was no answer within *timeout_s* seconds.
     """
-    async with translated(within_s=timeout_s), _Questions(connection) as questions:
+    async with translated(connection, within_s=timeout_s), _Questions(connection) as questions:
         return [finding for name in queues for finding in await _exists(questions, Queue(name, {}))]
 
 

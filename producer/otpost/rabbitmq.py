@@ -25,7 +25,7 @@ from otpost.diagnosis import diagnosis, product_of, too_old
 from otpost.errors import AccessRefused, BrokerUnreachable, OtpostError, QueueRefused
 from otpost.library_logs import keep_payloads_out_of_logs
 from otpost.urls import UNREADABLE, read_url, visible_url
-from otpost.wire import let_go_when_closed, wire_connection
+from otpost.wire import is_over, let_go_when_closed, wire_connection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from aiormq.abc import ArgumentsType, DeliveredMessage
 
     from otpost.topology import Argument
+    from otpost.wire import Used
 
 JSON: Final = "application/json"
 _CLOSE_TIMEOUT_S: Final = 5.0
@@ -149,8 +150,13 @@ def times_cancelled() -> int:
 
 
 @asynccontextmanager
-async def translated(*, right: str = "use", within_s: float | None = None) -> AsyncIterator[None]:
+async def translated(
+    used: Used | None = None, *, right: str = "use", within_s: float | None = None
+) -> AsyncIterator[None]:
     """Turn what aio-pika raises while a channel is used into this module's errors; ``NoConfirm`` after *within_s*.
+
+    Once *used* is closed, whatever is raised is a lost connection: what the library stumbled over when it read a frame
+    is raised by everything that waits on that connection, and it may be any error at all.
 
     *right* is what the broker's user has to be allowed: ``configure``, ``write`` or ``read``. A task that is cancelled
     meanwhile ends as cancelled, whatever the library makes of that: now and then it swallows it.
@@ -164,15 +170,17 @@ async def translated(*, right: str = "use", within_s: float | None = None) -> As
     except (Exception, asyncio.CancelledError) as error:
         if times_cancelled() > before:
             raise asyncio.CancelledError from error
-        meant = _meaning(error, right)
+        meant = _meaning(error, right, used)
         if meant is error:
             raise
         raise meant from error
 
 
-def _meaning(error: BaseException, right: str) -> BaseException:
+def _meaning(error: BaseException, right: str, used: Used | None) -> BaseException:
     """Say what an error of the library means; those that are not its own stay what they are."""
     match error:
+        case OtpostError():
+            return error
         case asyncio.CancelledError():  # nobody has cancelled us
             return ConnectionLost("the connection was closed")
         case amqp.PublishError():
@@ -183,6 +191,8 @@ def _meaning(error: BaseException, right: str) -> BaseException:
             return NoConfirm("no confirm in time")
         case amqp.AMQPError() | ChannelInvalidStateError() | OSError():
             return _closed(error, right)
+    if used is not None and is_over(used):
+        return ConnectionLost(f"{type(error).__name__}: the connection is closed")
     # The last is how aiormq rejects a future without a reason.
     return ConnectionLost("the connection was closed") if type(error) is Exception else error
 
@@ -223,7 +233,7 @@ class Publisher:
 
         :raises ConnectionLost: the connection is gone.
         """
-        async with translated():
+        async with translated(connection):
             channel = await open_channel(connection, confirms=True)
             return cls(channel, await wire_of(channel))
 
@@ -247,7 +257,7 @@ class Publisher:
         :raises Unroutable: no queue took it. :raises Nacked: a queue refused it.
         :raises AccessRefused: the user may not write there. :raises ConnectionLost: it may or may not be stored.
         """
-        async with translated(right="write"):
+        async with translated(self._wire, right="write"):
             # Without waiting for the socket to drain: the confirm says more, and the channel's lock is held less.
             await self._wire.basic_publish(
                 body,
@@ -305,7 +315,7 @@ class Consumer:
         async def consumer_callback(message: DeliveredMessage) -> None:
             on_message(message)
 
-        async with translated(right="read", within_s=timeout_s):
+        async with translated(connection, right="read", within_s=timeout_s):
             channel = await open_channel(connection, confirms=False)
             consumer = cls(channel, await wire_of(channel), queue, on_death)
             try:
@@ -339,7 +349,7 @@ class Consumer:
     async def acknowledge(self, delivery_tag: int) -> bool:
         """Acknowledge one message; False where its channel is gone, so that the broker delivers it again."""
         try:
-            async with translated():
+            async with translated(self._wire):
                 await self._wire.basic_ack(delivery_tag, wait=False)
         except ConnectionLost:
             return False
@@ -348,7 +358,7 @@ class Consumer:
     async def requeue(self, delivery_tag: int) -> None:
         """Give one message back, counted toward its queue's delivery limit."""
         try:
-            async with translated():
+            async with translated(self._wire):
                 # Reject, not nack: from RabbitMQ 4.3 a nack no longer counts, and would go round for ever.
                 await self._wire.basic_reject(delivery_tag, requeue=True, wait=False)
         except ConnectionLost:
@@ -359,7 +369,7 @@ class Consumer:
         if self._tag is None or self._dead.is_set():
             return
         try:
-            async with translated(within_s=_CLOSE_TIMEOUT_S):
+            async with translated(self._wire, within_s=_CLOSE_TIMEOUT_S):
                 await self._wire.basic_cancel(self._tag)
         except ConnectionLost:
             return
@@ -372,7 +382,7 @@ class Consumer:
 async def close_quietly(resource: AbstractChannel | AbstractConnection) -> None:
     """Close a channel or a connection that may be gone already, within 5 s."""
     try:
-        async with translated(within_s=_CLOSE_TIMEOUT_S):
+        async with translated(resource, within_s=_CLOSE_TIMEOUT_S):
             await resource.close()
     except (OtpostError, RuntimeError):
         return

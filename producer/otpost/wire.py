@@ -6,9 +6,14 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, cast
 
+from aio_pika.abc import AbstractConnection
+
 if TYPE_CHECKING:
-    from aio_pika.abc import AbstractConnection
+    from aio_pika.abc import AbstractChannel
+    from aiormq import Channel as WireChannel
     from aiormq import Connection as WireConnection
+
+    Used = AbstractConnection | AbstractChannel | WireChannel
 
 _LET_GO_ROUNDS: Final = 100
 
@@ -39,3 +44,12 @@ def wire_connection(connection: AbstractConnection) -> WireConnection | None:
     """Reach the connection below aio-pika's; None where it is gone."""
     transport = connection.transport
     return cast("WireConnection", transport.connection) if transport is not None else None
+
+
+def is_over(used: Used) -> bool:
+    """Whether a connection or a channel is of no use any more."""
+    if not isinstance(used, AbstractConnection):
+        return used.is_closed
+    # aio-pika learns of it only after whoever waits on the connection below has been told.
+    wire = wire_connection(used)
+    return wire is None or wire.is_closed

@@ -6,12 +6,14 @@ import ast
 import asyncio
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import aiormq
 import pytest
 
 import otpost
 import otpost_worker
+from otpost.errors import QueueRefused
 from otpost.rabbitmq import ConnectionLost, NoConfirm, translated
 
 if TYPE_CHECKING:
@@ -109,6 +111,21 @@ async def test_an_error_that_is_not_the_librarys_stays_what_it_is() -> None:
     with pytest.raises(ZeroDivisionError):
         async with translated():
             raise ZeroDivisionError
+
+
+async def test_any_error_of_what_is_closed_is_a_lost_connection_but_our_own_say_more_and_stay() -> None:
+    wire: Any = aiormq.Connection("amqp://127.0.0.1/")
+    with pytest.raises(RecursionError):
+        async with translated(wire):
+            raise RecursionError
+    # As the library does with what its reader of frames stumbles over.
+    await wire.close(RecursionError())
+    with pytest.raises(ConnectionLost, match=r"^RecursionError: the connection is closed$"):
+        async with translated(wire):
+            await wire.closing
+    with pytest.raises(QueueRefused):
+        async with translated(wire):
+            raise QueueRefused("there is no such queue")
 
 
 @pytest.mark.parametrize("source", _SOURCES, ids=lambda source: source.name)

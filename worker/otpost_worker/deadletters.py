@@ -30,6 +30,7 @@ from otpost.topology import (
     HEADER_SENDER,
     JOBS,
 )
+from otpost_worker.brokers.rabbitmq.foreign import tolerate_foreign_messages
 from otpost_worker.brokers.rabbitmq.messages import envelope_of, job_properties, text_of
 from otpost_worker.burial import read_sealed_body
 from otpost_worker.envelope import readable_id
@@ -258,6 +259,7 @@ async def open_dead_letters(url: str) -> AsyncIterator[DeadLetters]:
     :raises BrokerUnreachable: no connection. :raises QueueRefused: there is no such queue.
     :raises DeadLettersBusy: somebody else has them in hand.
     """
+    tolerate_foreign_messages()
     connection = await rabbitmq.connect(url, name="otpost dead letters", timeout_s=_TIMEOUT_S)
     try:
         await _alone(connection)

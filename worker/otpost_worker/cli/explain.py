@@ -14,6 +14,7 @@ from otpost.errors import OtpostError
 from otpost.job import is_job_id
 from otpost.results import read_kept_results
 from otpost.times import rfc3339
+from otpost_worker.brokers.rabbitmq.foreign import tolerate_foreign_messages
 from otpost_worker.cli.context import (
     broker_url,
     json_option,
@@ -99,6 +100,7 @@ async def _ask(settings: Settings, job_id: str, since: timedelta) -> _Known:
             known.reports = dict(await ledger.report(rates, {name: settings.quota_of(name) for name in rates}))
     except LedgerUnavailable as error:
         known.missing.append(str(error))
+    tolerate_foreign_messages()
     begin, unreadable = datetime.now(UTC) - since, list[str]()
     try:
         events = read_kept_results(

@@ -10,6 +10,7 @@ import click
 
 from otpost.result import OtpResult, Status
 from otpost.results import Position, read_kept_results, read_results
+from otpost_worker.brokers.rabbitmq.foreign import tolerate_foreign_messages
 from otpost_worker.cli.completing import sender_names
 from otpost_worker.cli.context import (
     broker_url,
@@ -53,6 +54,7 @@ def results(
     'tail -f'.
     """
     url = broker_url(load_settings().settings)
+    tolerate_foreign_messages()
     begin = datetime.now(UTC) - since if since is not None else None
 
     def is_wanted(result: OtpResult) -> bool:

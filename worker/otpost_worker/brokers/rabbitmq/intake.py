@@ -16,7 +16,7 @@ from otpost.provisioning import provision
 from otpost.rabbitmq import ConnectionLost
 from otpost.urls import visible_url
 from otpost_worker.agreement import LedgerDiffers, NoMark, NotCompared, Other, Same
-from otpost_worker.brokers.rabbitmq.foreign import tolerate_foreign_properties
+from otpost_worker.brokers.rabbitmq.foreign import tolerate_foreign_messages
 from otpost_worker.brokers.rabbitmq.ledger_mark import compare_ledger, mark_ledger
 from otpost_worker.brokers.rabbitmq.reconnecting import CONNECT_TIMEOUT_S
 
@@ -93,7 +93,7 @@ class Intake:
         idle: Callable[[], bool],
         check_every_s: float = 15.0,
     ) -> None:
-        tolerate_foreign_properties()
+        tolerate_foreign_messages()
         self._url = url
         self._name = name
         self._topology = topology

@@ -35,7 +35,7 @@ async def mark_ledger(connection: AbstractConnection, identity: str) -> Comparis
 
     :raises ConnectionLost: the connection is gone, or there was no answer.
     """
-    async with translated(within_s=_TIMEOUT_S):
+    async with translated(connection, within_s=_TIMEOUT_S):
         return await _declare(connection, identity)
 
 
@@ -44,7 +44,7 @@ async def compare_ledger(connection: AbstractConnection, identity: str | None) -
 
     :raises ConnectionLost: the connection is gone, or there was no answer.
     """
-    async with translated(within_s=_TIMEOUT_S):
+    async with translated(connection, within_s=_TIMEOUT_S):
         refusal = await _ask(connection, lambda wire: wire.exchange_declare(LEDGER, passive=True))
         if isinstance(refusal, amqp.ChannelNotFoundEntity):
             return NoMark()
@@ -58,7 +58,7 @@ async def forget_ledger(connection: AbstractConnection) -> None:
 
     :raises AccessRefused: the user may not delete the exchange. :raises ConnectionLost: the connection is gone.
     """
-    async with translated(right="configure", within_s=_TIMEOUT_S):
+    async with translated(connection, right="configure", within_s=_TIMEOUT_S):
         refusal = await _ask(connection, lambda wire: wire.exchange_delete(LEDGER))
     if isinstance(refusal, ChannelAccessRefused):
         raise AccessRefused(f"{refusal}: it needs the right to configure; give it with 'rabbitmqctl set_permissions'")
