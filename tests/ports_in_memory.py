@@ -121,6 +121,8 @@ class RecordingProvider:
         self.answers = list(answers)
         self.requests: list[Message] = []
         self.renewals = 0
+        # Whether what may be replaced has been, and nobody was told yet.
+        self.news = False
         self.on_request: Callable[[], Awaitable[None]] | None = None
         self._fate = fate
 
@@ -133,9 +135,13 @@ class RecordingProvider:
         self._fate.meet("after", "request")
         return answer
 
-    async def renew(self) -> bool:
+    async def renew(self) -> None:
         self.renewals += 1
-        return False
+
+    async def take_renewal(self) -> bool:
+        await self.renew()
+        news, self.news = self.news, False
+        return news
 
     @property
     def callbacks(self) -> list[str]:

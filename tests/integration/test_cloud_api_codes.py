@@ -319,7 +319,7 @@ async def test_a_refused_token_that_was_replaced_meanwhile_halts_nobody(
     assert (first.error.code, first.outdated, first.remedy) == (190, True, None)
     assert isinstance(second, Accepted)
     # Whoever watches a sender that is halted for it is still told, once.
-    assert [await api.renew(), await api.renew()] == [True, False]
+    assert [await api.take_renewal(), await api.take_renewal()] == [True, False]
 
 
 async def test_a_code_that_an_error_repeats_is_not_told(simulator: Simulator, session: aiohttp.ClientSession) -> None:

@@ -36,7 +36,7 @@ from otpost_worker.providers.cloud_api import CloudApi, CloudApiAccount
 
 async def main():
     account = CloudApiAccount("1", "EAAthe-old-one", token_file=Path(sys.argv[1]))
-    print(await CloudApi(account, None, clock=time.time).renew())
+    print(await CloudApi(account, None, clock=time.time).take_renewal())
 
 asyncio.run(main())
 print("ended")
@@ -94,7 +94,7 @@ def let_go(file: Path) -> None:
 async def test_a_token_file_that_hangs_holds_one_thread_and_nobody_else(api: CloudApi) -> None:
     async with asyncio.timeout(PATIENCE_S):
         # More than the pool has threads for which names are looked up.
-        assert [await api.renew() for _ in range(40)] == [False] * 40
+        assert [await api.take_renewal() for _ in range(40)] == [False] * 40
         assert len(readers()) == 1
         assert await asyncio.get_running_loop().getaddrinfo("localhost", 80)
         outcome = await api.send(MESSAGE)
@@ -110,11 +110,11 @@ def test_a_process_ends_whose_token_file_hangs(hung_file: Path) -> None:
 
 async def test_a_token_that_is_read_late_is_taken_all_the_same(api: CloudApi, hung_file: Path) -> None:
     async with asyncio.timeout(PATIENCE_S):
-        assert not await api.renew()
+        assert not await api.take_renewal()
         (reader,) = readers()
         await asyncio.to_thread(hung_file.write_text, TOKEN)
         await asyncio.to_thread(reader.join)
-        assert await api.renew()
+        assert await api.take_renewal()
         assert isinstance(await api.send(MESSAGE), Accepted)
 
 
@@ -136,9 +136,8 @@ async def test_a_probe_reads_the_token_while_it_waits_for_its_start(tmp_path: Pa
     world = World(tmp_path / "ledger.db", answers=[TOKEN_REFUSED, ACCEPTED])
     world.clock, world.rate = RunningClock(), 1 / 5.7
 
-    async def slow_renew() -> bool:
+    async def slow_renew() -> None:
         world.clock.now += 0.7
-        return False
 
     world.provider.renew = slow_renew  # type: ignore[method-assign]
     async with asyncio.timeout(PATIENCE_S):

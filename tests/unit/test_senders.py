@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
@@ -14,11 +15,13 @@ from otpost_worker.metrics import Metrics
 from otpost_worker.outcome import Error, Kind
 from otpost_worker.pacing import Hold
 from otpost_worker.ports import HoldReport, LedgerUnavailable, SenderReport
+from otpost_worker.providers.cloud_api import CloudApi, CloudApiAccount
 from otpost_worker.senders import SenderWatch
-from ports_in_memory import ACCEPTED, NOW, Fate, RecordingProvider
+from ports_in_memory import ACCEPTED, NOW, Clock, Fate, RecordingProvider
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from otpost_worker.ports import Provider
 
@@ -48,11 +51,13 @@ class Told:
 
 
 class Renewed(RecordingProvider):
-    """A provider whose token was replaced once."""
+    """A provider whose token is replaced once."""
 
-    async def renew(self) -> bool:
+    is_replaced = True
+
+    async def renew(self) -> None:
         await super().renew()
-        return self.renewals == 1
+        self.news, self.is_replaced = self.news or self.is_replaced, False
 
 
 def watch(standings: Told, provider: Provider) -> SenderWatch:
@@ -81,6 +86,33 @@ async def test_a_new_token_is_tried_soon_by_a_sender_that_is_halted_alone() -> N
     await watching.look()
     await watching.look()
     assert (provider.renewals, standings.probed) == (2, [["default"]])
+
+
+async def test_a_new_token_that_a_probe_has_read_already_is_tried_soon_all_the_same(tmp_path: Path) -> None:
+    # The probe may find out nothing about it: a cut connection, or a wait for its start that ends with the worker.
+    account = CloudApiAccount("1", "the-old-one", token_file=tmp_path / "token")
+    (tmp_path / "token").write_text("the-new-one")
+    async with aiohttp.ClientSession() as session:
+        provider = CloudApi(account, session, clock=Clock())
+        await provider.renew()
+        standings = Told(HALTED)
+        watching = watch(standings, provider)
+        await watching.look()
+        await watching.look()
+    assert standings.probed == [["default"]]
+
+
+async def test_a_new_token_with_which_a_sender_has_resumed_is_no_news_in_its_next_halt() -> None:
+    standings, provider = Told(HALTED), Renewed([ACCEPTED], Fate())
+    watching = watch(standings, provider)
+    provider.is_replaced = False
+    await watching.look()
+    provider.is_replaced = True
+    await provider.renew()  # by the probe that is accepted then
+    for report in (WELL, HALTED):
+        standings.now = report
+        await watching.look()
+    assert standings.probed == []
 
 
 async def test_a_new_token_that_the_ledger_could_not_be_told_of_is_told_later() -> None:

@@ -81,8 +81,11 @@ class NobodySends:
         """Refuse: what the broker dropped is never sent from here."""
         return Refused(Error(Kind.NO_SENDER, title="No such sender", detail=message.callback))
 
-    async def renew(self) -> bool:
+    async def renew(self) -> None:
         """Find nothing new."""
+
+    async def take_renewal(self) -> bool:
+        """Tell of nothing new."""
         return False
 
 

@@ -57,11 +57,14 @@ class Provider(Protocol):
     async def send(self, message: Message) -> Outcome:
         """Make one request; within its total timeout there is an outcome, whatever happens."""
 
-    async def renew(self) -> bool:
-        """Read again what may be replaced (the token's file); tells whether it has been since it was told last.
+    async def renew(self) -> None:
+        """Read again what may be replaced (the token's file).
 
-        Probes wait for it, which have a start to keep: what takes longer than a quarter of a second is told next time.
+        Probes wait for it, which have a start to keep: what takes longer than a quarter of a second is found next time.
         """
+
+    async def take_renewal(self) -> bool:
+        """Read it again too, and tell whether it was replaced since this was asked last, whoever found that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,7 +233,7 @@ class CloudApi:
         self._token_file = TokenFile(account.token_file, self._take_token) if account.token_file else None
         self._url = URL(f"{account.api_base.rstrip('/')}/{account.api_version}/{account.phone_number_id}/messages")
         self._token = account.access_token
-        # Whether there is a new token of which nobody was told yet.
+        # Whether there is a new token of which the watch was not told yet.
         self._renewed = False
 
     @property
@@ -256,22 +256,23 @@ class CloudApi:
 
     async def _explained(self, refused: Refused, token: str) -> Refused:
         """Say what to do about a refusal of the sender; nothing, where only the *token* that was used is outdated."""
-        await self._read_token()
+        await self.renew()
         if token != self._token:
             return replace(refused, outdated=True)
         read_again = self._token_file is not None
         remedy = remedy_of(refused.error.code, token_source=self._token_source, read_again=read_again)
         return replace(refused, remedy=remedy)
 
-    async def renew(self) -> bool:
+    async def renew(self) -> None:
         """Read the token's file again; see ``ports.Provider``."""
-        await self._read_token()
-        renewed, self._renewed = self._renewed, False
-        return renewed
-
-    async def _read_token(self) -> None:
         if self._token_file is not None:
             await self._token_file.look()
+
+    async def take_renewal(self) -> bool:
+        """Tell of a new token, once; see ``ports.Provider``."""
+        await self.renew()
+        renewed, self._renewed = self._renewed, False
+        return renewed
 
     def _take_token(self, token: str) -> None:
         # What can be no token is perhaps just being written; the old one goes on being refused until then.
