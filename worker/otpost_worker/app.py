@@ -33,7 +33,7 @@ from otpost_worker.ports import LedgerUnavailable
 from otpost_worker.providers.cloud_api import PROVIDER, CloudApi
 from otpost_worker.providers.http import open_session
 from otpost_worker.senders import SenderWatch
-from otpost_worker.worker import InFlight, job_key
+from otpost_worker.worker import InFlight, RestingPlaces, job_key
 from otpost_worker.wrapping import UNWRAPPED
 
 if TYPE_CHECKING:
@@ -214,20 +214,24 @@ async def _consume(intake: Intake, *, stopping: asyncio.Event, drained: asyncio.
 
 
 def _jobs(sender: str, way: Deliverer, in_flight: InFlight, prefetch: int, wrappers: Wrappers) -> Subscription:
+    places = RestingPlaces(prefetch)
+
     def take(incoming: Incoming) -> None:
         envelope = envelope_of(incoming.message, sender)
-        in_flight.take(job_key(envelope), wrappers.settling(incoming), partial(way.deliver, envelope))
+        in_flight.take(job_key(envelope), wrappers.settling(incoming), partial(way.deliver, envelope), places=places)
 
     return Subscription(job_queue(sender), prefetch, take)
 
 
 def _dropped(reader: DroppedReader, in_flight: InFlight, wrappers: Wrappers) -> Subscription:
+    places = RestingPlaces(_DROPPED_PREFETCH)
+
     def take(incoming: Incoming) -> None:
         message = incoming.message
         drop = read_drop(message.routing_key or "", dict(message.header.properties.headers or {}))
         envelope = envelope_of(message, drop.sender)
         delivery = wrappers.settling(incoming)
-        in_flight.take((DROPPED, job_key(envelope)), delivery, partial(reader.end, envelope, drop))
+        in_flight.take((DROPPED, job_key(envelope)), delivery, partial(reader.end, envelope, drop), places=places)
 
     return Subscription(DROPPED, _DROPPED_PREFETCH, take)
 

@@ -39,6 +39,27 @@ def pause_after_crash_s(crashes: int) -> float:
     return min(_FIRST_PAUSE_S * 2.0 ** (min(crashes, 10) - 1), _MAX_PAUSE_S)
 
 
+class RestingPlaces:
+    """How many of one queue's jobs may rest for long, where we hold *prefetch* at the most: each takes up one of those.
+
+    Half of them, so that those who crash never keep out all others.
+    """
+
+    def __init__(self, prefetch: int) -> None:
+        self._free = prefetch // 2
+
+    def take(self) -> bool:
+        """Take a place, if there is one."""
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
+
+    def leave(self) -> None:
+        """Give a place back."""
+        self._free += 1
+
+
 class InFlight:
     """The jobs in hand. Each has a task that the loss of a connection cannot cancel.
 
@@ -48,7 +69,8 @@ class InFlight:
     was just handed back as: it goes its own way, and the ledger tells what that is.
 
     A job that crashes is given back after a pause, *pause_s* of how often in a row it has: the broker would deliver it
-    again at once, and its whole circle be over, or have used up a processor, before anybody could mend the cause.
+    again at once, and its whole circle be over, or have used up a processor, before anybody could mend the cause. Where
+    as many jobs of its queue rest as may, that pause is the first one, however often it has crashed.
     """
 
     def __init__(self, tasks: asyncio.TaskGroup, *, pause_s: Callable[[int], float] = pause_after_crash_s) -> None:
@@ -66,15 +88,25 @@ class InFlight:
         """How many jobs are in hand."""
         return len(self._deliveries)
 
-    def take(self, key: object, delivery: Settleable, way: Callable[[], Awaitable[None]]) -> None:
-        """Begin *way* for the delivery; or, where it is one of *key* again, settle it with what is in hand."""
+    def take(
+        self,
+        key: object,
+        delivery: Settleable,
+        way: Callable[[], Awaitable[None]],
+        *,
+        places: RestingPlaces | None = None,
+    ) -> None:
+        """Begin *way* for the delivery; or, where it is one of *key* again, settle it with what is in hand.
+
+        *places* are those of its queue; None is one without a limit.
+        """
         deliveries = self._deliveries.get(key)
         if deliveries is not None and all(earlier.is_lost for earlier in deliveries):
             deliveries.append(delivery)
             return
         own_key = key if deliveries is None else object()
         self._deliveries[own_key] = [delivery]
-        self._start(self._go(own_key, hash(key), way))
+        self._start(self._go(own_key, hash(key), way, places))
 
     def background(self, work: Awaitable[None]) -> None:
         """Keep *work* running until it is done or the grace period is over; a bug in it costs only itself."""
@@ -98,14 +130,16 @@ class InFlight:
         if not self._running:
             self._idle.set()
 
-    async def _go(self, key: object, crash_key: int, way: Callable[[], Awaitable[None]]) -> None:
+    async def _go(
+        self, key: object, crash_key: int, way: Callable[[], Awaitable[None]], places: RestingPlaces | None
+    ) -> None:
         crashed = False
         try:
             await way()
         except Exception as error:  # noqa: BLE001 - a bug must cost one job, not the worker
             _log.error("job.crashed", error=type(error).__name__, exc_info=error)
             crashed = True
-            await self._rest(crash_key)
+            await self._rest(crash_key, places)
         else:
             self._crashes.pop(crash_key, None)
         finally:
@@ -115,12 +149,23 @@ class InFlight:
             # The queue's delivery limit ends the circle, if it is the job's fault.
             await (delivery.requeue() if crashed else delivery.acknowledge())
 
-    async def _rest(self, crash_key: int) -> None:
+    async def _rest(self, crash_key: int, places: RestingPlaces | None) -> None:
         """Wait before a job that crashed is given back, unless the worker stops."""
         crashes = self._crashes.pop(crash_key, 0) + 1
         self._crashes[crash_key] = crashes
         if len(self._crashes) > _MAX_CRASHED:
             del self._crashes[next(iter(self._crashes))]
+        if places is None or crashes == 1:
+            await self._pause(crashes)
+        elif places.take():
+            try:
+                await self._pause(crashes)
+            finally:
+                places.leave()
+        else:
+            await self._pause(1)
+
+    async def _pause(self, crashes: int) -> None:
         try:
             async with asyncio.timeout(self._pause_s(crashes)):
                 await self._draining.wait()
