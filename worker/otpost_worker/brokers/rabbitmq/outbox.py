@@ -227,9 +227,11 @@ class Outbox:
                 self._not_published("publish.not_permitted", str(error), exchange, level=logging.ERROR)
                 await self._give_up(publisher)
                 await asyncio.sleep(self._reconnecting.pause_s(_NOT_PERMITTED_ROUNDS))
+            except (Nacked, Unroutable):
+                self._answered(_RESULTS, exchange)
+                raise
             else:
-                self._outage.works(_RESULTS)
-                self._publishing.works(exchange)
+                self._answered(_RESULTS, exchange)
                 return
         await self._publish_aside(body, told, exchange=exchange, key=key)
 
@@ -243,7 +245,7 @@ class Outbox:
             try:
                 await self._aside.publish(body, told, exchange=exchange, key=key, timeout_s=_CONFIRM_TIMEOUT_S)
             except NoConfirm:
-                self._not_confirmed(exchange)
+                self._not_confirmed(part)
             except ConnectionLost:
                 reason = (
                     f"a message for {exchange or key} has cost the connection {_SUSPICIOUS_LOSSES} times in a row, and "
@@ -256,22 +258,31 @@ class Outbox:
                 self._not_published("publish.not_permitted", str(error), part, level=logging.ERROR)
             except BrokerUnreachable as error:
                 self._outage.met("broker.unreachable", str(error), part=part)
+            except (Nacked, Unroutable):
+                self._answered(part, part)
+                raise
             else:
-                self._outage.works(part)
-                self._publishing.works(part)
+                self._answered(part, part)
+                # Perhaps no other message for that exchange comes for a long time.
+                self._publishing.works(exchange)
                 return
             await asyncio.sleep(self._reconnecting.pause_s(failures))
             failures += 1
 
-    def _not_confirmed(self, exchange: str) -> None:
+    def _answered(self, connection: str, part: str) -> None:
+        """Take note that there was an answer, be it a refusal: whoever is told of that finds another word for it."""
+        self._outage.works(connection)
+        self._publishing.works(part)
+
+    def _not_confirmed(self, part: str) -> None:
         reason = (
             f"no confirm within {_CONFIRM_TIMEOUT_S:g} s: does the broker block publishers (memory or disk "
             "alarm; 'rabbitmqctl status' tells)? It is published again until it is confirmed"
         )
-        self._not_published("publish.unconfirmed", reason, exchange)
+        self._not_published("publish.unconfirmed", reason, part)
 
-    def _not_published(self, event: str, reason: str, exchange: str, *, level: int = logging.WARNING) -> None:
-        self._publishing.met(event, reason, part=exchange, aspect=event, level=level, exchange=exchange)
+    def _not_published(self, event: str, reason: str, part: str, *, level: int = logging.WARNING) -> None:
+        self._publishing.met(event, reason, part=part, aspect=event, level=level, exchange=part)
 
     async def _open(self) -> rabbitmq.Publisher:
         """Return the open channel, however long it takes to get one."""
