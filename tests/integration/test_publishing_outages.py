@@ -17,7 +17,7 @@ from published_results import accepted_result
 from service import PATIENCE_S, Amqp, declare_topology
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import MutableMapping
 
     import pytest
 
@@ -39,11 +39,20 @@ def outbox_at(url: str) -> Outbox:
     )
 
 
-async def wait_until_over(said: Sequence[Any]) -> None:
-    """Wait until the log says that messages are published again."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not any((line["event"], line.get("what")) == ("outage.over", "publishing") for line in said):
-            await asyncio.sleep(0.05)
+class Listener:
+    """Hears when the log says that messages are published again."""
+
+    def __init__(self) -> None:
+        self._over = asyncio.Event()
+
+    def __call__(self, _logger: object, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if (line["event"], line.get("what")) == ("outage.over", "publishing"):
+            self._over.set()
+        return line
+
+    async def wait_until_over(self) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            await self._over.wait()
 
 
 class Sabotage(Unwatched):
@@ -68,21 +77,23 @@ async def test_a_confirm_that_failed_to_come_aside_is_over_when_the_next_one_com
     monkeypatch.setattr(outbox, "_CONFIRM_TIMEOUT_S", 1.0)
     await declare_topology(vhost, "default")
     port, sabotage = urlsplit(vhost.url).port or 0, Sabotage()
-    with capture_logs() as said:
+    listener = Listener()
+    with capture_logs([listener]) as said:
         async with Proxy(port, sabotage) as proxy, asyncio.timeout(PATIENCE_S):
             sabotage.proxy = proxy
             async with outbox_at(vhost.url.replace(f":{port}/", f":{proxy.port}/")) as publishing:
                 await publishing.publish_event(EVENT, CHEAP)
         assert "publish.unconfirmed" in [line["event"] for line in said]
-        await wait_until_over(said)
+        await listener.wait_until_over()
 
 
 async def test_a_refusal_is_an_answer_too_to_what_was_published_aside(vhost: Vhost) -> None:
     await declare_topology(vhost, "default")
-    with capture_logs() as said:
+    listener = Listener()
+    with capture_logs([listener]) as said:
         async with Amqp.connect(vhost.url) as amqp, outbox_at(vhost.url) as publishing, asyncio.timeout(PATIENCE_S):
             # It refuses everything; the stream alone takes the result then.
             await amqp.declare_queue("full", bind="#", x_max_length=0, x_overflow="reject-publish")
             await publishing.publish_event(EVENT, COSTLY)
         assert {"publish.costs_connection", "result.refused"} <= {line["event"] for line in said}
-        await wait_until_over(said)
+        await listener.wait_until_over()
