@@ -100,6 +100,32 @@ BREACHES: Final = (
         seeds=(13, 33),
     ),
     Breach(
+        "given up long before the deadline",
+        "nothing lost",
+        (
+            Patch(
+                "worker/otpost_worker/decision.py",
+                "        return deadline - self.timeout_s\n",
+                "        return deadline - 10 * self.timeout_s\n",
+            ),
+        ),
+        seeds=(13, 33),
+    ),
+    Breach(
+        "a refusal taken for an answer that was lost",
+        "nothing lost",
+        (
+            Patch(
+                "worker/otpost_worker/decision.py",
+                "            return _after_refusal(outcome, deadline, now, history, policy, random)\n",
+                "            return after_unknown(\n"
+                "                outcome.error, deadline=deadline, now=now, history=history, policy=policy\n"
+                "            )\n",
+            ),
+        ),
+        seeds=(13, 33),
+    ),
+    Breach(
         "no bucket for a recipient",
         "nothing jumps a limit",
         (

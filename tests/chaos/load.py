@@ -52,8 +52,8 @@ class Form(Enum):
 class Sort:
     """So many jobs of a hundred, to the number *to* (``{}``: a number of each job's own), and how they may end.
 
-    *wanted* leaves out what trouble on the way can do to any job: ``expired`` and ``failed unknown``. Times in
-    seconds; *age_s* before it is published it was created.
+    *wanted* leaves out what trouble on the way can do to any job, ``expired`` and ``failed unknown``: the checker asks
+    for that trouble. Times in seconds; *age_s* before it is published it was created.
     """
 
     name: str

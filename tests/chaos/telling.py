@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import orjson
 from rich.console import Console
 from rich.table import Table
 
+from chaos.checker.limits import CLOCK, HELD_UP
 from chaos.checker.timeline import timeline
-from chaos.checker.verdict import read_logs
+from chaos.checker.verdict import excused, read_logs
 from chaos.plan import names_of_all
 
 if TYPE_CHECKING:
@@ -33,12 +34,20 @@ class Told:
     violations: int
     struck: list[str]
     took_s: float
+    excused: dict[str, int] = field(default_factory=dict)
 
 
 def told(report: Report, folder: Path) -> None:
     """Leave what the summary needs in *folder*."""
     orders = report.orders
-    one = Told(orders.seed, orders.ledger, len(report.violations), report.struck, report.took_s)
+    one = Told(
+        orders.seed,
+        orders.ledger,
+        len(report.violations),
+        report.struck,
+        report.took_s,
+        excused(report.evidence),
+    )
     (folder / f"{orders.seed}{_SUFFIX}").write_bytes(orjson.dumps(one))
 
 
@@ -78,6 +87,7 @@ def sum_up(all_told: Sequence[Told], folder: Path, seeds: Sequence[int]) -> bool
     """Print the table of what struck, and the verdict; whether every run came to its end and kept every promise."""
     out = Console(highlight=False, soft_wrap=True)
     out.print(_table(all_told))
+    out.print(_excuses(all_told))
     broken = sorted(one.seed for one in all_told if one.violations)
     missing = sorted(set(seeds) - {one.seed for one in all_told})
     ledgers = Counter(one.ledger for one in all_told)
@@ -98,4 +108,16 @@ def _table(all_told: Sequence[Told]) -> Table:
     table = Table("fault", "struck", "in runs", box=None, pad_edge=False)
     for name in [*names, *sorted(struck.keys() - set(names))]:
         table.add_row(name, str(struck[name]), str(runs[name]))
+    return table
+
+
+def _excuses(all_told: Sequence[Told]) -> Table:
+    """Say how often the checker has let something pass; the excuses for a refusal by a limit always, be it 0 times."""
+    uses = Counter[str]()
+    for one in all_told:
+        uses.update(one.excused)
+    runs = Counter(name for one in all_told for name in one.excused)
+    table = Table("excused", "times", "in runs", box=None, pad_edge=False)
+    for name in dict.fromkeys([HELD_UP, CLOCK, *sorted(uses)]):
+        table.add_row(name, str(uses[name]), str(runs[name]))
     return table

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from chaos.checker.ends import DOUBLED
 from chaos.checker.evidence import Exposed, Life, Replay, Struck, load, save
 from chaos.checker.secrecy import search_stores
 from chaos.checker.timeline import timeline
+from chaos.checker.verdict import excused
 from chaos.clean_run import (
     CODE,
     NOW,
@@ -81,6 +83,19 @@ def test_an_end_may_be_doubled_by_two_faults_at_once_and_not_by_one() -> None:
     assert "run 1 has ended 2 times" in the_one(told_without_record())[2]
     earlier = replace(no_ledger, at=NOW - 20, until=NOW - 10)
     assert "run 1 has ended 2 times" in the_one(told_without_record(earlier))[2]
+    of_another = replace(no_ledger, kind="ledger: connections cut", detail="(w2, 1)")
+    assert "run 1 has ended 2 times" in the_one(told_without_record(of_another))[2]
+    assert excused(told_without_record(no_ledger)) == {DOUBLED: 1}
+
+
+def test_a_replay_of_what_stands_accepted_gets_that_end_again_and_nothing_is_sent() -> None:
+    no_ledger = Struck(NOW, NOW + 3, "ledger: kill -9 and start")
+    replayed = with_more(told_without_record(no_ledger), replays=[Replay("good-1", 2, NOW + 22, NOW + 62)])
+    assert the_one(replayed)[2] == "run 2 was confirmed and has not ended"
+    again = with_more(replayed, results=[result(7, "good-1", "accepted", attempt=2)])
+    assert found(again) == []
+    sent = with_more(again, requests=[request(23, "good-1/2/1")])
+    assert "run 2 was confirmed and has not ended" in [one[2] for one in found(sent)]
 
 
 def test_a_third_end_is_found_whatever_happened() -> None:

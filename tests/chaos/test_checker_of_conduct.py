@@ -18,8 +18,12 @@ def test_a_worker_that_finds_no_ledger_at_its_start_may_end_if_it_says_so() -> N
     said = (
         b'{"level":"critical","event":"ended","error":"the ledger redis://127.0.0.1:1/0 cannot be used: it is away"}\n'
     )
-    gone = with_more(clean_run(), lives=[Life("w2", 4712, NOW, NOW + 3, 1, log="w1-1.log")])
+    ended = with_more(clean_run(), lives=[Life("w2", 4712, NOW, NOW + 3, 1, log="w1-1.log")])
+    gone = with_more(ended, struck=[Struck(NOW - 1, NOW + 2, "ledger: kill -9 and start")])
     assert found(gone, log=said) == []
+    assert the_one(ended, log=said)[0] == "shutdown is not failure"
+    others = with_more(ended, struck=[Struck(NOW - 1, NOW + 2, "ledger: connections cut", "(w1, 1)")])
+    assert the_one(others, log=said)[0] == "shutdown is not failure"
     assert the_one(gone, log=b'{"level":"critical","event":"ended","error":"no key"}\n')[0] == "shutdown is not failure"
     working = replace(clean_run(), lives=(Life("w1", PID, NOW - 5, NOW + 30, 1, log="w1-1.log"),))
     assert the_one(working, log=said)[0] == "shutdown is not failure"
@@ -35,6 +39,14 @@ def test_a_period_of_grace_may_end_first_where_there_is_no_broker_and_nowhere_el
     no_broker = Struck(NOW + 15, NOW + 21, "broker: kill -9 and start")
     assert found(with_more(ended, struck=[no_broker])) == []
     assert the_one(with_more(ended, struck=[replace(no_broker, until=NOW + 19)]))[0] == "shutdown is not failure"
+    of_another = replace(no_broker, kind="broker: connections cut", detail="(w2, 1)")
+    assert the_one(with_more(ended, struck=[of_another]))[0] == "shutdown is not failure"
+
+
+def test_sigterm_itself_may_end_a_process_that_has_not_begun_and_no_other() -> None:
+    ended = with_more(clean_run(), lives=[Life("w2", 4712, NOW, NOW + 1, -15, "term", log="w1-1.log")])
+    assert found(ended) == []
+    assert the_one(ended, log=b'{"event":"consuming"}\n')[0] == "shutdown is not failure"
 
 
 def test_a_claim_that_a_clean_end_leaves_behind_is_found() -> None:
@@ -50,7 +62,10 @@ def test_a_crash_in_a_log_and_a_line_that_is_no_log_line_are_found() -> None:
 
 
 def test_the_last_line_of_a_killed_process_may_be_cut_off() -> None:
-    assert found(clean_run(), log=b'{"event":"consuming"}\n{"event":"atte') == []
+    log = b'{"event":"consuming"}\n{"event":"atte'
+    killed = with_more(clean_run(), lives=[Life("w2", 4712, NOW, NOW + 1, -9, "kill", log="w1-1.log")])
+    assert found(killed, log=log) == []
+    assert the_one(clean_run(), log=log)[0] == "no bug shows"
 
 
 def test_a_worker_that_is_not_ready_again_when_all_is_over_is_found() -> None:

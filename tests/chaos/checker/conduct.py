@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from chaos.checker.evidence import Violation
+from chaos.checker.evidence import Violation, was_struck
 from chaos.checker.requests import interrupted_attempts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from chaos.checker.evidence import Evidence, Life
 
 CONDUCT: Final = "shutdown is not failure"
 CALM: Final = "it recovers by itself"
 SOUND: Final = "no bug shows"
+_BEGUN: Final = b'"event":"consuming"'
 _SHOWN: Final = 300
 _KILLED: Final = -signal.SIGKILL
 _FAILED: Final = 1
@@ -41,8 +42,9 @@ def check(evidence: Evidence, logs: Mapping[str, bytes]) -> Iterator[Violation]:
             )
     for worker, told in evidence.unready.items():
         yield Violation(CALM, worker, f"is not ready again when all is over, and says: {told or 'nothing'}")
+    cut_off = {life.log for life in evidence.lives if life.status < 0}
     for name, text in logs.items():
-        yield from _log(name, text)
+        yield from _log(name, text, may_be_cut_off=name in cut_off)
 
 
 def _expected_end(evidence: Evidence, life: Life, log: bytes, *, has_worked: bool) -> set[int]:
@@ -51,20 +53,22 @@ def _expected_end(evidence: Evidence, life: Life, log: bytes, *, has_worked: boo
     if life.told == "term":
         # A process that has not begun yet may be ended by the signal itself; and where there is neither broker nor
         # ledger to leave its jobs to, its period of grace can end first.
-        hindered = _was_struck(evidence, life.ended_at - evidence.terms.grace_s, life.ended_at)
-        return {0} | ({_FAILED} if hindered else set()) | (set() if has_worked else {-signal.SIGTERM})
+        hindered = _was_struck(evidence, life, ("broker", "ledger"), since=life.ended_at - evidence.terms.grace_s)
+        has_begun = has_worked or _BEGUN in log
+        return {0} | ({_FAILED} if hindered else set()) | (set() if has_begun else {-signal.SIGTERM})
     # One that finds no ledger when it starts says so and ends, to be started again.
-    return {_FAILED} if not has_worked and _NO_LEDGER.search(log) else set()
+    had_no_ledger = _NO_LEDGER.search(log) and _was_struck(evidence, life, ("ledger",), since=life.began_at)
+    return {_FAILED} if not has_worked and had_no_ledger else set()
 
 
-def _was_struck(evidence: Evidence, since: float, until: float) -> bool:
-    servers = ("broker", "ledger")
-    return any(one.kind.startswith(servers) and one.at <= until and one.until >= since for one in evidence.struck)
+def _was_struck(evidence: Evidence, life: Life, what: Iterable[str], *, since: float) -> bool:
+    return any(was_struck(evidence, one, life.worker, since, life.ended_at) for one in what)
 
 
-def _log(name: str, text: bytes) -> Iterator[Violation]:
-    lines = text.split(b"\n")
-    for line in lines[:-1]:  # a process that was killed may have left half a line
+def _log(name: str, text: bytes, *, may_be_cut_off: bool) -> Iterator[Violation]:
+    """Judge each line; a process that a signal has ended may have left half of one."""
+    *lines, last = text.split(b"\n")
+    for line in [*lines, *([last] if last and not may_be_cut_off else [])]:
         try:
             entry = orjson.loads(line)
         except orjson.JSONDecodeError:

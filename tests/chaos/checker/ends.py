@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from chaos.checker.evidence import ENDS, Violation
+from chaos.checker.evidence import ENDS, Violation, attempt_of, was_struck
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from chaos.checker.evidence import Evidence, Job, Letter
+    from chaos.checker.evidence import Evidence, Job, Letter, Passing
 
 Run = tuple[str, int]
 
 LOST: Final = "nothing lost"
+DOUBLED: Final = "ended twice, as who told the first end could not record it and died"
 _RECORDING: Final = ("after record", "after conclude", "after lapse", "after refuse")
 # How long after the end of a fault a worker may still take the ledger to be away.
 _OUTAGE_S: Final = 5.0
@@ -25,7 +26,6 @@ def check(evidence: Evidence) -> Iterator[Violation]:
     jobs = {job.id: job for job in evidence.jobs if job.id is not None and not job.is_copy}
     ends = ends_by_run(evidence)
     yield from _exactly_once(evidence, jobs, ends)
-    yield from _wanted(evidence, jobs, ends)
     yield from _same_copies(evidence)
     yield from _letters(evidence, ends)
     yield from _nameless(evidence)
@@ -58,7 +58,7 @@ def _exactly_once(
     possible = due | {(job.id, 1) for job in jobs.values() if job.id is not None}
     possible |= {(replay.id, replay.run) for replay in evidence.replays}
     for job_id, run in sorted(due):
-        if not ends.get((job_id, run)):
+        if not ends.get((job_id, run)) and not _stands_accepted(evidence, job_id, run, ends):
             yield Violation(LOST, job_id, f"run {run} was confirmed and has not ended")
     unrecorded = _told_without_record(evidence)
     for (job_id, run), events in sorted(ends.items()):
@@ -66,6 +66,27 @@ def _exactly_once(
             yield Violation(LOST, job_id, f"run {run} has ended {len(events)} times: {', '.join(sorted(events))}")
         if (job_id, run) not in possible:
             yield Violation(LOST, job_id, f"run {run} has ended, but nobody asked for it")
+
+
+def _stands_accepted(
+    evidence: Evidence, job_id: str, run: int, ends: Mapping[Run, Mapping[str, Mapping[str, Any]]]
+) -> bool:
+    """Tell whether a replay got the end of a run before it again, which was accepted, and nothing was sent for it.
+
+    A run that has ended twice may leave a dead letter although it stands accepted.
+    """
+    before = [event for each in range(1, run) for event in ends.get((job_id, each), {}).values()]
+    accepted = {event["event_id"] for event in before if event["status"] == "accepted"}
+    told = Counter(result.event.get("event_id") for result in evidence.results)
+    is_sent = any(attempt_of(request.callback or "")[:2] == (job_id, run) for request in evidence.requests)
+    return any(told[event_id] > 1 for event_id in accepted) and not is_sent
+
+
+def excused(evidence: Evidence) -> list[str]:
+    """Name the excuse of each run that has ended twice by nobody's fault."""
+    unrecorded = _told_without_record(evidence)
+    runs = ends_by_run(evidence).values()
+    return [DOUBLED for events in runs if len(events) > 1 and len(events.keys() - unrecorded) == 1]
 
 
 def _told_without_record(evidence: Evidence) -> set[str]:
@@ -85,33 +106,15 @@ def _told_without_record(evidence: Evidence) -> set[str]:
         elif passing.point in _RECORDING or (passing.point == "after claim" and passing.result == "Recorded"):
             recorded.add(key)
             unrecorded.pop(key, None)
-        elif passing.point == "before event" and key not in recorded and _is_struck(evidence, passing.at):
+        elif passing.point == "before event" and key not in recorded and _had_no_ledger(evidence, passing):
             unrecorded[key] = str(passing.event)
     killed = {life.pid for life in evidence.lives if life.told in ("kill", "probe")}
     return {event for (pid, _, _), event in unrecorded.items() if pid in killed}
 
 
-def _is_struck(evidence: Evidence, at: float) -> bool:
-    """Tell whether the ledger was, or had just been, out of reach."""
-    return any(one.kind.startswith("ledger") and one.at <= at <= one.until + _OUTAGE_S for one in evidence.struck)
-
-
-def _wanted(evidence: Evidence, jobs: Mapping[str, Job], ends: Mapping[Run, Mapping[str, Any]]) -> Iterator[Violation]:
-    """An end has to be one of those that this kind of job may have, or one that trouble explains."""
-    replayed = {(replay.id, replay.run) for replay in evidence.replays}
-    copied = {job.id for job in evidence.jobs if job.is_copy}
-    for (job_id, run), events in sorted(ends.items()):
-        job = jobs.get(job_id)
-        if job is None or (job_id, run) in replayed:
-            continue
-        # Answers that were lost, and time that was lost, can happen to whatever is sent.
-        excused = {"expired", "failed unknown"} if job.is_sendable else set()
-        # Of two bodies under one id the first to arrive wins, which may be the one that was published later.
-        excused |= {"failed invalid_job"} if job_id in copied else set()
-        for event in events.values():
-            end = end_of(event)
-            if end not in job.wanted and end not in excused:
-                yield Violation(LOST, job_id, f"run {run} ended as {end}, a job '{job.kind}' ends as {job.wanted}")
+def _had_no_ledger(evidence: Evidence, passing: Passing) -> bool:
+    """Tell whether the ledger was, or had just been, out of this worker's reach."""
+    return was_struck(evidence, "ledger", passing.worker, passing.at - _OUTAGE_S, passing.at)
 
 
 def _same_copies(evidence: Evidence) -> Iterator[Violation]:

@@ -7,6 +7,7 @@ anything of what it judges.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
@@ -237,6 +238,11 @@ def attempt_of(callback: str) -> tuple[str, int, int]:
     return job, int(run), int(attempt)
 
 
+def instant(text: str) -> float:
+    """Read an RFC 3339 time, such as an event's *at*, as Unix seconds."""
+    return datetime.fromisoformat(text).timestamp()
+
+
 def only_known(kind: type[T], raw: Mapping[str, Any]) -> T:
     """Make a value of *kind* from what of *raw* it has fields for."""
     known = {one.name for one in fields(kind)}  # type: ignore[arg-type] # dataclasses all
@@ -292,3 +298,17 @@ def offsets(moves: Iterable[ClockMove], worker: str | None, since: float, until:
 
 def _at(move: ClockMove) -> float:
     return move.at
+
+
+def was_struck(evidence: Evidence, what: str, worker: str, since: float, until: float) -> bool:
+    """Tell whether *what* itself, or this worker's line to it, was struck at some moment from *since* to *until*."""
+    return any(
+        one.kind.startswith(what) and one.at <= until and one.until >= since and _concerns(one, worker)
+        for one in evidence.struck
+    )
+
+
+def _concerns(struck: Struck, worker: str) -> bool:
+    """Tell whether a fault struck this worker; one that names nobody struck all."""
+    whose = struck.detail.removeprefix("(").partition(",")[0]
+    return whose in ("", "everybody", worker)

@@ -33,7 +33,7 @@ UNTELLING: Final = frozenset(
 )
 MAX_TAKEN: Final = 2
 # From a worker's last look at its clock to the probe's: a busy machine takes its time.
-_DAWDLING_S: Final = 0.5
+DAWDLING_S: Final = 0.5
 # A message's way to the simulator, beyond the time that the request itself may take.
 _TRAVEL_S: Final = 1.0
 
@@ -109,9 +109,9 @@ def _with_time_left(evidence: Evidence, jobs: Mapping[str, Job]) -> Iterator[Vio
         job = jobs.get(job_id)
         if job is None or not job.is_sendable:
             continue
-        offs = offsets(evidence.clock_moves, passing.worker, passing.at - _DAWDLING_S, passing.at)
+        offs = offsets(evidence.clock_moves, passing.worker, passing.at - DAWDLING_S, passing.at)
         left_s = deadline_of(evidence, job, run) - (passing.at + min(offs))
-        if left_s < evidence.terms.timeout_s - _DAWDLING_S:
+        if left_s < evidence.terms.timeout_s - DAWDLING_S:
             yield Violation(LATE, passing.callback, f"started with {left_s:.3f} s left")
 
 
@@ -120,7 +120,7 @@ def _once(evidence: Evidence) -> Iterator[Violation]:
     for callback, count in attempts.items():
         if count > 1:
             yield Violation(TWICE, str(callback), f"this very attempt was requested {count} times")
-    lost = {attempt_of(request.callback or "") for request in evidence.requests if _is_lost(evidence, request)}
+    lost = {attempt_of(request.callback or "") for request in evidence.requests if is_lost(evidence, request)}
     lost |= {attempt_of(one.callback) for one in evidence.unanswered} | set(interrupted_attempts(evidence))
     for (job_id, run), requests in by_run(evidence).items():
         for earlier, later in pairwise(requests):
@@ -136,11 +136,11 @@ def _once(evidence: Evidence) -> Iterator[Violation]:
             yield Violation(TWICE, job_id, f"run {run} reached the recipient {len(taken)} times: {', '.join(taken)}")
 
 
-def _is_lost(evidence: Evidence, request: Request) -> bool:
+def is_lost(evidence: Evidence, request: Request) -> bool:
     """Tell whether the simulator's answer told nothing, never came, or came when nobody could be waiting any more."""
     if request.outcome in UNTELLING or request.answered_at is None:
         return True
-    return request.answered_at - _begun_at(evidence, request) > evidence.terms.timeout_s - _DAWDLING_S
+    return request.answered_at - _begun_at(evidence, request) > evidence.terms.timeout_s - DAWDLING_S
 
 
 def _begun_at(evidence: Evidence, request: Request) -> float:

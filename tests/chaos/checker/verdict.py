@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
-from chaos.checker import conduct, ends, limits, requests, secrecy
+from chaos.checker import conduct, ends, limits, requests, secrecy, unplanned
 from chaos.checker.evidence import load
 
 if TYPE_CHECKING:
@@ -32,8 +33,14 @@ def judge(evidence: Evidence, logs: Mapping[str, bytes], texts: Mapping[str, byt
     """List what was not as promised; *logs* is what the workers wrote, *texts* what else somebody may read."""
     return [
         *ends.check(evidence),
+        *unplanned.check(evidence),
         *requests.check(evidence),
         *limits.check(evidence),
         *secrecy.check(evidence, {**logs, **texts}),
         *conduct.check(evidence, logs),
     ]
+
+
+def excused(evidence: Evidence) -> dict[str, int]:
+    """Count what would be a violation, were it not for something that went wrong."""
+    return dict(Counter([*ends.excused(evidence), *unplanned.excused(evidence), *limits.excused(evidence)]))
