@@ -123,7 +123,9 @@ class _Connection:
 
     def opened(self, way: Way, transport: asyncio.Transport) -> None:
         self._lanes[way].transport = transport
-        if way is Way.TO_SERVER:
+        if self._over:  # it was cut while this half was being opened; what the client said must not arrive
+            _reset(transport)
+        elif way is Way.TO_SERVER:
             self._proxy.begin(self)
         else:
             self.flush()

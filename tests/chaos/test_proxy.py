@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -96,6 +96,53 @@ async def test_a_cut_resets_every_connection_and_new_ones_are_taken(proxy: Proxy
             await echo.left.acquire()
     async with connected(proxy) as again:
         assert await again.say(b"again\n") == b"again\n"
+
+
+class Noted:
+    """Watches: what was asked and not answered when its connection ended, and what was asked after that."""
+
+    def __init__(self) -> None:
+        self.unanswered: list[bytes] = []
+        self.asked_too_late: list[bytes] = []
+        self._open: dict[int, bytes] = {}
+        self._over: set[int] = set()
+
+    def asked(self, connection: int, data: bytes) -> None:
+        if connection in self._over:
+            self.asked_too_late.append(data)
+        self._open[connection] = data
+
+    def answered(self, connection: int, data: bytes) -> None:
+        del data
+        self._open.pop(connection, None)
+
+    def ended(self, connection: int) -> None:
+        self._over.add(connection)
+        if connection in self._open:
+            self.unanswered.append(self._open.pop(connection))
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_nothing_arrives_unseen_of_a_connection_that_was_cut_while_its_other_half_was_being_opened(
+    echo: Echo, turns: int
+) -> None:
+    watch = Noted()
+    async with Proxy(echo.port, watch) as proxy, connected(proxy) as client:
+        client.writer.write(b"cut\n")
+        async with asyncio.timeout(PATIENCE_S):
+            while not proxy.connections:  # noqa: ASYNC110 - each turn of the loop counts
+                await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        proxy.cut()
+        answer = b""
+        with suppress(ConnectionResetError):
+            answer = await client.hear()
+        async with connected(proxy) as other:
+            assert await other.say(b"after\n") == b"after\n"
+    assert watch.asked_too_late == []
+    # Where the cut came too late to hold it back, the watch knows.
+    assert b"cut\n" not in echo.heard or [b"cut\n"] in ([answer], watch.unanswered)
 
 
 async def test_a_stalled_request_arrives_when_the_line_is_good_again(proxy: Proxy, echo: Echo) -> None:
