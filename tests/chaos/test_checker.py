@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from chaos.checker.ends import DOUBLED
+from chaos.checker.ends import DOUBLED, STANDS
 from chaos.checker.evidence import Exposed, Life, Replay, Struck, load, save
 from chaos.checker.secrecy import search_stores
 from chaos.checker.timeline import timeline
@@ -94,6 +94,7 @@ def test_a_replay_of_what_stands_accepted_gets_that_end_again_and_nothing_is_sen
     assert the_one(replayed)[2] == "run 2 was confirmed and has not ended"
     again = with_more(replayed, results=[result(7, "good-1", "accepted", attempt=2)])
     assert found(again) == []
+    assert excused(again) == {DOUBLED: 1, STANDS: 1}
     sent = with_more(again, requests=[request(23, "good-1/2/1")])
     assert "run 2 was confirmed and has not ended" in [one[2] for one in found(sent)]
 

@@ -22,6 +22,8 @@ def test_a_worker_that_finds_no_ledger_at_its_start_may_end_if_it_says_so() -> N
     gone = with_more(ended, struck=[Struck(NOW - 1, NOW + 2, "ledger: kill -9 and start")])
     assert found(gone, log=said) == []
     assert the_one(ended, log=said)[0] == "shutdown is not failure"
+    long_back = with_more(ended, struck=[Struck(NOW - 9, NOW - 6, "ledger: kill -9 and start")])
+    assert the_one(long_back, log=said)[0] == "shutdown is not failure"
     others = with_more(ended, struck=[Struck(NOW - 1, NOW + 2, "ledger: connections cut", "(w1, 1)")])
     assert the_one(others, log=said)[0] == "shutdown is not failure"
     assert the_one(gone, log=b'{"level":"critical","event":"ended","error":"no key"}\n')[0] == "shutdown is not failure"

@@ -126,14 +126,17 @@ def test_one_lost_answer_explains_it_only_where_nothing_was_left_to_try() -> Non
 
 
 def test_a_request_that_never_arrived_is_in_doubt_where_its_own_line_was_struck_or_all_its_time_went_by() -> None:
-    def begun(whose: str = "", ended_s: float = 50.1) -> Evidence:
+    def begun(whose: str = "", ended_s: float = 50.1, until_s: float = 51.0) -> Evidence:
         way = [passing(50, "before request"), passing(ended_s, "after request", result="Unknown")]
-        faults = [Struck(NOW + 49, NOW + 51, "simulator: connections stalled", f"({whose}, 1)")] if whose else []
-        return unknown(passings=way, struck=faults)
+        fault = Struck(NOW + 40, NOW + until_s, "simulator: connections stalled", f"({whose}, 1)")
+        return unknown(passings=way, struck=[fault] if whose else [])
 
     assert found(begun("w1")) == []
     assert found(begun("everybody")) == []
     assert found(begun(ended_s=52)) == []
+    # A connection that was half-closed before, and kept, is noticed by the next request over it.
+    assert found(begun("w1", until_s=49.5)) == []
+    assert the_one(begun("w1", until_s=48.5))[2] == NO_DOUBT
     assert the_one(begun("w2"))[2] == NO_DOUBT
     assert the_one(begun())[2] == NO_DOUBT
 

@@ -22,6 +22,8 @@ Run = tuple[str, int]
 
 # A claim is a lease of the request's time-out and so much.
 LEASE_S: Final = 5.0
+# A connection that was half-closed and kept is noticed by the next request over it.
+_TRACES_S: Final = 1.0
 _SETTLED: Final = ("after record", "after release", "after lapse")
 
 
@@ -61,9 +63,8 @@ def _never_arrived(evidence: Evidence) -> Iterator[tuple[Attempt, float]]:
         if passing.point != "before request" or passing.callback is None or passing.callback in arrived:
             continue
         took_s = ended.get(passing.callback, passing.at) - passing.at
-        if took_s > timeout_s - DAWDLING_S or was_struck(
-            evidence, "simulator", passing.worker, passing.at, passing.at + timeout_s
-        ):
+        is_struck = was_struck(evidence, "simulator", passing.worker, passing.at - _TRACES_S, passing.at + timeout_s)
+        if took_s > timeout_s - DAWDLING_S or is_struck:
             yield attempt_of(passing.callback), passing.at
 
 

@@ -16,6 +16,7 @@ Run = tuple[str, int]
 
 LOST: Final = "nothing lost"
 DOUBLED: Final = "ended twice, as who told the first end could not record it and died"
+STANDS: Final = "replayed without an end, as the run before stands accepted"
 _RECORDING: Final = ("after record", "after conclude", "after lapse", "after refuse")
 # How long after the end of a fault a worker may still take the ledger to be away.
 _OUTAGE_S: Final = 5.0
@@ -83,10 +84,12 @@ def _stands_accepted(
 
 
 def excused(evidence: Evidence) -> list[str]:
-    """Name the excuse of each run that has ended twice by nobody's fault."""
+    """Name the excuse of each run that has ended twice, or not by itself, by nobody's fault."""
     unrecorded = _told_without_record(evidence)
-    runs = ends_by_run(evidence).values()
-    return [DOUBLED for events in runs if len(events) > 1 and len(events.keys() - unrecorded) == 1]
+    ends = ends_by_run(evidence)
+    doubled = [DOUBLED for events in ends.values() if len(events) > 1 and len(events.keys() - unrecorded) == 1]
+    unended = [one for one in evidence.replays if one.is_sure and not ends.get((one.id, one.run))]
+    return doubled + [STANDS for one in unended if _stands_accepted(evidence, one.id, one.run, ends)]
 
 
 def _told_without_record(evidence: Evidence) -> set[str]:
