@@ -6,9 +6,9 @@ import asyncio
 import random
 import secrets
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -37,6 +37,8 @@ from otpost_worker.worker import InFlight, RestingPlaces, job_key
 from otpost_worker.wrapping import UNWRAPPED
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     import aiohttp
 
     from otpost_worker.health import Check
@@ -47,6 +49,9 @@ if TYPE_CHECKING:
 _DROPPED_PREFETCH: Final = 20
 # A confirm takes milliseconds; a broker that restarts is back sooner than it is worth to move jobs elsewhere.
 _PUBLISHING_SLOW_S: Final = 5.0
+# What a stop waits for after the grace period; and, once there is no time left, for each single answer.
+_LAST_ANSWERS_S: Final = 5.0
+_LAST_ANSWER_S: Final = 0.3
 
 _log = structlog.get_logger("otpost.app")
 
@@ -81,7 +86,9 @@ async def run_worker(
             )
         url, away = settings.broker_url.get_secret_value(), OutageLog("broker")
         reconnecting = Reconnecting(random.random, away, metrics)
-        outbox = await resources.enter_async_context(Outbox(url, name=name, reconnecting=reconnecting))
+        outbox = await resources.enter_async_context(
+            _left_in_time(Outbox(url, name=name, reconnecting=reconnecting), at_once)
+        )
         broker, asked = wrappers.broker(outbox), wrappers.ledger(ledger)
         tasks = await resources.enter_async_context(asyncio.TaskGroup())
         in_flight = InFlight(tasks)
@@ -133,13 +140,20 @@ async def run_worker(
         await stopping.wait()
         if not consuming.done():  # what kept it from working at all is told by whoever started it
             _log.info("stopping", in_hand=len(in_flight))
+        loop = asyncio.get_running_loop()
+        grace_over = loop.time() + settings.shutdown_grace_s
         # What the broker delivers until it has cancelled the consumers is handed back like the rest.
-        await _either(intake.quiet, at_once)
-        clean = await in_flight.drain(settings.shutdown_grace_s, at_once=at_once)
+        await _either(intake.quiet, at_once, within_s=settings.shutdown_grace_s)
+        clean = await in_flight.drain(max(0.0, grace_over - loop.time()), at_once=at_once)
         drained.set()
         for task in keeping:
             task.cancel()
-        failure = await consuming
+        # A broker that does not answer is not waited for any longer, as if there had been a second signal.
+        loop.call_later(_LAST_ANSWERS_S, at_once.set)
+        await _ended(consuming, at_once)
+        failure = None if consuming.cancelled() else consuming.result()
+        # Only what a broker that was late has delivered meanwhile.
+        clean = await in_flight.drain(0.0, at_once=at_once) and clean
     if failure is not None:
         raise failure
     _log.info("stopped", clean=clean)
@@ -194,13 +208,34 @@ def _checks(
     }
 
 
-async def _either(one: asyncio.Event, other: asyncio.Event) -> None:
+async def _either(one: asyncio.Event, other: asyncio.Event, *, within_s: float) -> None:
     waits = {asyncio.ensure_future(one.wait()), asyncio.ensure_future(other.wait())}
     try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waits, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for wait in waits:
             wait.cancel()
+
+
+async def _ended(task: asyncio.Task[Any], at_once: asyncio.Event) -> None:
+    """Wait for the end of *task*; once *at_once*, cancel it, and whatever it still asks the broker for then."""
+    hurry = asyncio.ensure_future(at_once.wait())
+    try:
+        await asyncio.wait({task, hurry}, return_when=asyncio.FIRST_COMPLETED)
+        while not task.done():
+            # Ending, it asks to close its channel, and then its connection: each answer comes soon, or never.
+            task.cancel()
+            await asyncio.wait({task}, timeout=_LAST_ANSWER_S)
+    finally:
+        hurry.cancel()
+
+
+@asynccontextmanager
+async def _left_in_time(outbox: Outbox, at_once: asyncio.Event) -> AsyncIterator[Outbox]:
+    """Enter *outbox*, and leave it without waiting for the broker once *at_once*."""
+    async with AsyncExitStack() as entered:
+        yield await entered.enter_async_context(outbox)
+        await _ended(asyncio.create_task(entered.pop_all().aclose()), at_once)
 
 
 async def _consume(intake: Intake, *, stopping: asyncio.Event, drained: asyncio.Event) -> OtpostError | None:
