@@ -141,6 +141,15 @@ def test_a_request_that_never_arrived_is_in_doubt_where_its_own_line_was_struck_
     assert the_one(begun())[2] == NO_DOUBT
 
 
+def test_a_request_that_arrived_is_in_doubt_if_all_of_its_time_went_by_before_it_ended() -> None:
+    for ended_s, in_doubt in ((52.1, True), (51.0, False)):
+        way = [passing(50, "before request"), passing(ended_s, "after request", result="Unknown")]
+        what = [
+            one[2] for one in found(unknown(passings=way, requests=[to_it(51, at=NOW + 50.5, answered_at=NOW + 50.6)]))
+        ]
+        assert what == ([] if in_doubt else [NO_DOUBT])
+
+
 def test_a_claim_is_in_doubt_if_its_worker_died_while_it_lasted_and_only_then() -> None:
     for died_s, in_doubt in ((51, True), (58, False)):
         claimed = [replace(passing(50, "before claim"), pid=4712, worker="w2")]

@@ -40,7 +40,7 @@ class Claim:
 def doubts(evidence: Evidence) -> dict[Run, dict[int, float]]:
     """Find the attempts of each run that may or may not have arrived, each with when it began."""
     found: dict[Run, dict[int, float]] = defaultdict(dict)
-    for (job, run, attempt), at in [*_unanswered(evidence), *_never_arrived(evidence), *_left(evidence)]:
+    for (job, run, attempt), at in [*_unanswered(evidence), *_given_up(evidence), *_left(evidence)]:
         found[job, run].setdefault(attempt, at)
     return found
 
@@ -54,17 +54,17 @@ def _unanswered(evidence: Evidence) -> Iterator[tuple[Attempt, float]]:
         yield attempt_of(lost.callback), lost.at
 
 
-def _never_arrived(evidence: Evidence) -> Iterator[tuple[Attempt, float]]:
-    """The request began and the simulator never saw it: its line was struck, or all of its time went by."""
+def _given_up(evidence: Evidence) -> Iterator[tuple[Attempt, float]]:
+    """All of a request's time went by; or the simulator never saw it, and its line was struck."""
     arrived = {request.callback for request in evidence.requests}
     ended = {one.callback: one.at for one in evidence.passings if one.point == "after request"}
     timeout_s = evidence.terms.timeout_s
     for passing in evidence.passings:
-        if passing.point != "before request" or passing.callback is None or passing.callback in arrived:
+        if passing.point != "before request" or passing.callback is None:
             continue
         took_s = ended.get(passing.callback, passing.at) - passing.at
         is_struck = was_struck(evidence, "simulator", passing.worker, passing.at - _TRACES_S, passing.at + timeout_s)
-        if took_s > timeout_s - DAWDLING_S or is_struck:
+        if took_s > timeout_s - DAWDLING_S or (is_struck and passing.callback not in arrived):
             yield attempt_of(passing.callback), passing.at
 
 
