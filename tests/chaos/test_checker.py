@@ -22,6 +22,7 @@ from chaos.clean_run import (
     NOW,
     NUMBER,
     clean_run,
+    failure,
     job,
     letter,
     passings,
@@ -86,6 +87,25 @@ def test_an_end_may_be_doubled_by_two_faults_at_once_and_not_by_one() -> None:
     of_another = replace(no_ledger, kind="ledger: connections cut", detail="(w2, 1)")
     assert "run 1 has ended 2 times" in the_one(told_without_record(of_another))[2]
     assert excused(told_without_record(no_ledger)) == {DOUBLED: 1}
+
+
+def test_an_end_that_was_told_without_a_record_need_not_have_left_its_dead_letter_and_any_other_has() -> None:
+    def failed(*faults: Struck) -> Evidence:
+        evidence = told_without_record(*faults)
+        end = result(0, "good-1", "failed", error=failure("recipient", 131026))
+        telling = tuple(
+            replace(one, event="good-1/1/1/failed") if one.point == "before event" else one for one in evidence.passings
+        )
+        others = tuple(one for one in evidence.results if one.event.get("event_id") != "good-1/1/1/accepted")
+        jobs = tuple(
+            replace(one, wanted=("accepted", "failed recipient")) if one.id == "good-1" else one
+            for one in evidence.jobs
+        )
+        return replace(evidence, results=(end, *others), passings=telling, jobs=jobs)
+
+    assert found(failed(Struck(NOW, NOW + 3, "ledger: kill -9 and start"))) == []
+    missing = "run 1 failed (recipient) and left no such dead letter"
+    assert missing in [one[2] for one in found(failed())]
 
 
 def test_a_replay_of_what_stands_accepted_gets_that_end_again_and_nothing_is_sent() -> None:

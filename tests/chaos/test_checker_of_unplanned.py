@@ -100,6 +100,17 @@ def test_an_expiry_before_the_deadline_is_explained_by_a_refusal_whose_retry_wou
     assert found(expired(30, requests=[refusal(29)], struck=[Struck(NOW, NOW + 25, "broker: memory alarm")])) == []
 
 
+def test_an_expiry_before_the_deadline_is_explained_by_a_request_that_its_struck_line_let_nobody_take() -> None:
+    way = [passing(29, "before request"), passing(29.1, "after request", result="Refused")]
+    outage = Struck(NOW, NOW + 25, "broker: memory alarm")
+    refused = Struck(NOW + 28, NOW + 30, "simulator: new connections refused", "(w1, 1)")
+    assert found(expired(30, passings=way, struck=[outage, refused])) == []
+    early = "run 1 ended as expired, 30.0 s before its deadline, and nothing had refused it"
+    assert the_one(expired(30, passings=way, struck=[outage]))[2] == early
+    of_another = replace(refused, detail="(w2, 1)")
+    assert the_one(expired(30, passings=way, struck=[outage, of_another]))[2] == early
+
+
 # Failed as unknown
 
 

@@ -55,16 +55,24 @@ def _unanswered(evidence: Evidence) -> Iterator[tuple[Attempt, float]]:
 
 
 def _given_up(evidence: Evidence) -> Iterator[tuple[Attempt, float]]:
-    """All of a request's time went by; or the simulator never saw it, and its line was struck."""
-    arrived = {request.callback for request in evidence.requests}
+    """All of a request's time went by; or it never arrived."""
     ended = {one.callback: one.at for one in evidence.passings if one.point == "after request"}
+    for passing in evidence.passings:
+        if passing.point == "before request" and passing.callback is not None:
+            took_s = ended.get(passing.callback, passing.at) - passing.at
+            if took_s > evidence.terms.timeout_s - DAWDLING_S:
+                yield attempt_of(passing.callback), passing.at
+    yield from never_arrived(evidence)
+
+
+def never_arrived(evidence: Evidence) -> Iterator[tuple[Attempt, float]]:
+    """Find the requests that the simulator never saw, and whose line was struck."""
+    arrived = {request.callback for request in evidence.requests}
     timeout_s = evidence.terms.timeout_s
     for passing in evidence.passings:
-        if passing.point != "before request" or passing.callback is None:
+        if passing.point != "before request" or passing.callback is None or passing.callback in arrived:
             continue
-        took_s = ended.get(passing.callback, passing.at) - passing.at
-        is_struck = was_struck(evidence, "simulator", passing.worker, passing.at - _TRACES_S, passing.at + timeout_s)
-        if took_s > timeout_s - DAWDLING_S or (is_struck and passing.callback not in arrived):
+        if was_struck(evidence, "simulator", passing.worker, passing.at - _TRACES_S, passing.at + timeout_s):
             yield attempt_of(passing.callback), passing.at
 
 

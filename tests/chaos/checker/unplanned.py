@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from chaos.checker.doubts import LEASE_S, doubts
+from chaos.checker.doubts import LEASE_S, doubts, never_arrived
 from chaos.checker.ends import LOST, Run, end_of, ends_by_run
 from chaos.checker.evidence import Violation, instant, offsets
 from chaos.checker.requests import by_run, deadline_of
@@ -88,6 +88,7 @@ class _Causes:
         self._evidence = evidence
         self._terms = evidence.terms
         self._doubts = doubts(evidence)
+        self._turned_away = {(job, run) for (job, run, _), _ in never_arrived(evidence)}
         self._requests = by_run(evidence)
         self._copied = {job.id for job in evidence.jobs if job.is_copy}
         self._crowds = Counter(job.to for job in evidence.jobs if job.is_sendable)
@@ -136,7 +137,8 @@ class _Causes:
     def _too_early(self, job: Job, run: int, event: Mapping[str, Any]) -> str:
         """Before its last moment to start a job may only be given up where a retry, or its turn, would be too late."""
         left_s = deadline_of(self._evidence, job, run) - instant(event["at"])
-        may_wait = self._refused(job, run) or self._in_crowd(job)
+        # Nobody was there to take its request: whoever knows so for certain tries again, or expires.
+        may_wait = self._refused(job, run) or self._in_crowd(job) or (str(job.id), run) in self._turned_away
         is_early = left_s > self._terms.timeout_s + _TOLERANCE_S
         return f"{left_s:.1f} s before its deadline, and nothing had refused it" if is_early and not may_wait else ""
 
