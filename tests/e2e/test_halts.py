@@ -97,6 +97,7 @@ async def test_a_bad_token_halts_its_sender_alone_until_the_file_has_a_good_one(
             assert await amqp.counts(DEAD) == (0, 0)
 
 
+@pytest.mark.long
 async def test_a_template_that_is_refused_holds_back_its_own_jobs_alone(vhost: Vhost, tmp_path: Path) -> None:
     async with Simulator(SimulatorOptions(rate=0, pair=False)) as simulator, aiohttp.ClientSession() as session:
         environment = worker_environment(vhost, tmp_path, simulator.url)

@@ -58,6 +58,7 @@ async def stays(health: Probe, seconds: float, check: str, trouble: str) -> None
         await asyncio.sleep(0.1)
 
 
+@pytest.mark.long
 async def test_a_broker_that_dies_with_hundreds_of_jobs_in_hand_is_two_lines(
     lasting_vhost: Vhost, tmp_path: Path
 ) -> None:

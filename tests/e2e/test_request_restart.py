@@ -64,7 +64,8 @@ async def more_requests(service: Service, count: int) -> None:
     assert await journal.wait(received=journal.total + count, timeout_s=PATIENCE_S)
 
 
-@pytest.mark.parametrize("graceful", [True, pytest.param(False, marks=pytest.mark.long)], ids=["restarted", "killed"])
+@pytest.mark.long
+@pytest.mark.parametrize("graceful", [True, False], ids=["restarted", "killed"])
 async def test_every_request_returns_or_raises_within_its_time_out(
     restarted_vhost: Vhost,
     tmp_path: Path,
