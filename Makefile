@@ -7,7 +7,7 @@ PYTHON_IN_VENV := $(VENV)/bin/python
 READY := $(VENV)/ready-$(shell pwd -P | cksum | cut -d ' ' -f 1)
 # More arguments for pytest, the demo or the benchmark: make test ARGS='-k ledger'
 ARGS ?=
-# Most tests wait for a broker and not for a processor. Each of the six has a RabbitMQ node of its own, and a Redis.
+# Most tests wait for a broker and not for a processor. Each of the five has a RabbitMQ node of its own, and a Redis.
 PARALLEL ?= -n 5 --dist loadfile --no-loadscope-reorder
 
 # Tests start hundreds of programs, which need not compile the same modules each time.
