@@ -34,6 +34,7 @@ from otpost_worker.recording import Records
 from otpost_worker.reporting import Reporter
 from otpost_worker.standing import Heard, Signal, hear_outcome
 from otpost_worker.steps import (
+    MAYBE_SENT,
     buried_only,
     failed,
     invalid,
@@ -309,8 +310,7 @@ class Deliverer:
         # Whoever reads "expired" may rely on it that nothing has arrived.
         in_doubt = isinstance(ending, Expire) and end.history.failures_of(Kind.UNKNOWN) > 0
         if end.unknown is not None or in_doubt:
-            error = Error(Kind.UNKNOWN, title="Answer lost", detail="it may have arrived; it is not sent again")
-            return failed(error, subject_of(parcel, provider=name, attempt=end.unknown), now=now)
+            return failed(MAYBE_SENT, subject_of(parcel, provider=name, attempt=end.unknown), now=now)
         return step_of(ending, subject_of(parcel, provider=name), now=now)
 
     async def _refuse(self, unreadable: Unreadable) -> None:

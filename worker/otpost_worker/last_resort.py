@@ -14,14 +14,12 @@ from otpost_worker.deliver import LEASE_MARGIN_S
 from otpost_worker.envelope import Envelope, Next, Step, readable_id
 from otpost_worker.outcome import Error, Kind
 from otpost_worker.ports import ClaimRequest, Entry, Lapsed, LedgerUnavailable, MustEnd, Recorded
-from otpost_worker.steps import Subject, failed
+from otpost_worker.steps import MAYBE_SENT, Subject, failed
 
 if TYPE_CHECKING:
     from otpost_worker.ports import Broker, Clock, Codes, Ledger, Observer
 
 _log = structlog.get_logger("otpost.dropped")
-
-_MAYBE_SENT = Error(Kind.UNKNOWN, title="Answer lost", detail="it may have arrived; it is not sent again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +104,11 @@ class LastResort:
                 # What was to follow is what is stumbled over.
                 return await self._recorded(bare, job_id, error, following.attempt)
             case MustEnd() as end:
-                step = bare.ends(error if end.unknown is None else _MAYBE_SENT, now)
+                step = bare.ends(error if end.unknown is None else MAYBE_SENT, now)
                 recorded = await self._ledger.conclude(request, step)
                 begun = end.unknown is None and not end.history.failures
             case Lapsed(ticket):
-                entry = Entry(State.SETTLED, Kind.UNKNOWN, bare.ends(_MAYBE_SENT, now))
+                entry = Entry(State.SETTLED, Kind.UNKNOWN, bare.ends(MAYBE_SENT, now))
                 recorded = await self._ledger.lapse(ticket, entry)
                 begun = False
                 if recorded is not None:

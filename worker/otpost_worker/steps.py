@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from otpost_worker.envelope import Parcel, Unreadable
 
 
+# Why a run ends as ``failed`` of which an attempt may have arrived.
+MAYBE_SENT: Final = Error(Kind.UNKNOWN, title="Answer lost", detail="it may have arrived; it is not sent again")
 _MAX_CONCERNED: Final = 180
 # A pause is the slowest pace of all.
 _EVENT_NAMES: Final = {
