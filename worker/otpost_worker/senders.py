@@ -37,7 +37,6 @@ class SenderWatch:
         self._standings = standings
         self._metrics = metrics
         self._held: dict[Concerned, HoldReport] = {}
-        self._halted: frozenset[str] = frozenset()
         # Those with a new token of which the ledger could not be told yet.
         self._to_probe: frozenset[str] = frozenset()
         self._look = asyncio.Event()
@@ -78,13 +77,13 @@ class SenderWatch:
         reports = await self._standings.report(rates, quotas)
         for name, report in reports.items():
             self._metrics.set_standing(name, report)
+        halted_before = {name for name, template, _ in self._held if template is None}
         self._tell(reports)
         self.notices = {name: notice for name, report in reports.items() if (notice := describe(report))}
         halted = [name for name, report in reports.items() if any(hold.template is None for hold in report.holds)]
-        for name in self._halted.difference(halted):
+        for name in halted_before.difference(halted):
             # Whatever is new has been tried, and would be taken for news in the next halt.
             await self._senders[name].provider.take_renewal()
-        self._halted = frozenset(halted)
         renewed = [name for name in halted if await self._senders[name].provider.take_renewal()]
         if renewed:
             _log.info("token.renewed", senders=renewed)
