@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 REQUEST_TIMEOUT_S = 30.0
 WAIT_TIMEOUT_S = 10.0
 POLL_INTERVAL_S = 0.05
+DELETE_TIMEOUT_S = 30.0
 
 T = TypeVar("T")
 
@@ -312,8 +313,22 @@ class Vhost:
         self.api.request("PUT", f"/policies/{self._id}/{quote(name, safe='')}", order)
 
     def delete(self) -> None:
-        """Delete the virtual host with all that is in it."""
-        self.api.request("DELETE", f"/vhosts/{self._id}")
+        """Delete the virtual host with all that is in it.
+
+        A node that has just been restarted may answer 500 while it still brings up the queues; it is asked again then.
+        """
+        deadline = time.monotonic() + DELETE_TIMEOUT_S
+        while True:
+            try:
+                self.api.request("DELETE", f"/vhosts/{self._id}")
+            except ManagementError as error:
+                if error.status == http.HTTPStatus.NOT_FOUND:
+                    return
+                if error.status != http.HTTPStatus.INTERNAL_SERVER_ERROR or time.monotonic() >= deadline:
+                    raise
+                time.sleep(POLL_INTERVAL_S)
+            else:
+                return
 
     # -- inside ------------------------------------------------------------------------------------
 
@@ -355,8 +370,14 @@ async def _poll(look: Callable[[], T], is_so: Callable[[T], bool], what: str, ti
 
 
 @contextlib.contextmanager
-def fresh_vhost(node: PrivateRabbitMQ) -> Iterator[Vhost]:
-    """Make a virtual host of a new name on `node`, and delete it in the end."""
+def fresh_vhost(node: PrivateRabbitMQ, *, to_delete: bool = True) -> Iterator[Vhost]:
+    """Make a virtual host of a new name on `node`, and delete it in the end.
+
+    Args:
+        node: where.
+        to_delete: False where the node goes next, and all that it has with it.
+
+    """
     vhost = Vhost(node, f"test-{secrets.token_hex(6)}")
     vhost.api.request("PUT", f"/vhosts/{quote(vhost.name, safe='')}")
     try:
@@ -364,5 +385,5 @@ def fresh_vhost(node: PrivateRabbitMQ) -> Iterator[Vhost]:
         yield vhost
     finally:
         # A test may have left its node dead on purpose; then there is nothing to delete.
-        if node.is_running:
+        if to_delete and node.is_running:
             vhost.delete()

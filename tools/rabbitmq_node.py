@@ -86,6 +86,11 @@ class PrivateRabbitMQ:
     # -- where it is ---------------------------------------------------------------------------
 
     @property
+    def name(self) -> str:
+        """Name of the node and of its cluster, without the host."""
+        return self._name
+
+    @property
     def nodename(self) -> str:
         """Erlang name of the node."""
         return f"{self._name}@localhost"
@@ -97,6 +102,11 @@ class PrivateRabbitMQ:
             message = f"RabbitMQ node {self.nodename} has no folder yet or any more; call start() first"
             raise PrivateRabbitMQError(message)
         return self._folder
+
+    @property
+    def ports(self) -> Ports:
+        """All its ports on 127.0.0.1."""
+        return self._known_ports()
 
     @property
     def port(self) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from otpost_worker.brokers.rabbitmq import Outbox, Reconnecting
+from otpost_worker.brokers.rabbitmq.outbox import Outbox
+from otpost_worker.brokers.rabbitmq.reconnecting import Reconnecting
 from otpost_worker.envelope import Envelope, Event
 from otpost_worker.metrics import Metrics
 from otpost_worker.outage_log import OutageLog

@@ -6,7 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from otpost.topology import topology
-from otpost_worker.brokers.rabbitmq import Incoming, Intake, Reconnecting, Subscription
+from otpost_worker.brokers.rabbitmq.intake import Incoming, Intake, Subscription
+from otpost_worker.brokers.rabbitmq.reconnecting import Reconnecting
 from otpost_worker.metrics import Metrics
 from otpost_worker.outage_log import OutageLog
 from service import PATIENCE_S, Amqp

@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 from structlog.testing import capture_logs
 
 from chaos.proxy import Proxy, Unwatched, Way
-from otpost_worker.brokers.rabbitmq import Outbox, Reconnecting, outbox
+from otpost_worker.brokers.rabbitmq import outbox
+from otpost_worker.brokers.rabbitmq.outbox import Outbox
+from otpost_worker.brokers.rabbitmq.reconnecting import Reconnecting
 from otpost_worker.envelope import Envelope, Event
 from otpost_worker.metrics import Metrics
 from otpost_worker.outage_log import OutageLog

@@ -15,7 +15,10 @@ import structlog
 from otpost.errors import OtpostError
 from otpost.topology import DROPPED, job_queue, topology
 from otpost_worker.accounts import account_of
-from otpost_worker.brokers.rabbitmq import Incoming, Intake, Outbox, Reconnecting, Subscription, envelope_of
+from otpost_worker.brokers.rabbitmq.intake import Incoming, Intake, Subscription
+from otpost_worker.brokers.rabbitmq.messages import envelope_of
+from otpost_worker.brokers.rabbitmq.outbox import Outbox
+from otpost_worker.brokers.rabbitmq.reconnecting import Reconnecting
 from otpost_worker.clocks import ClockWatch
 from otpost_worker.decision import Policy
 from otpost_worker.deliver import Deliverer, Sender

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 import structlog
 
+from otpost_worker.quieting import quiet_libraries
+
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
@@ -75,11 +77,6 @@ def configure_logging(*, log_format: str, level: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-
-
-def quiet_libraries() -> None:
-    """Keep the broker library from telling, with a stack trace, what we tell with a remedy."""
-    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 
 
 def _to_json(event: object, **_: object) -> str:

@@ -2,40 +2,61 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from typing import Final
 
 import click
 
 import otpost
 from otpost.errors import OtpostError
-from otpost_worker.cli import completing, dead, doctor, explain, keys, results, schema, send, service, topology
 from otpost_worker.cli.context import complain
 from otpost_worker.ports import LedgerUnavailable
+from otpost_worker.quieting import quiet_libraries
 from otpost_worker.settings import InvalidSettings
-from otpost_worker.telemetry import quiet_libraries
+
+# Command: its module here, and its name there. A module is loaded when its command is wanted, so that each command
+# starts without what the others need.
+_COMMANDS: Final = {
+    "send": ("send", "send"),
+    "worker": ("service", "worker"),
+    "results": ("results", "results"),
+    "dead": ("dead", "dead"),
+    "topology": ("topology", "topology"),
+    "keys": ("keys", "keys"),
+    "doctor": ("doctor", "doctor"),
+    "explain": ("explain", "explain"),
+    "config": ("service", "config"),
+    "schema": ("schema", "schema"),
+    "simulator": ("service", "simulator"),
+    "completion": ("completing", "completion"),
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _CommandsOnDemand(click.Group):
+    """A group whose commands are imported one by one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name = _COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(f"otpost_worker.cli.{module}"), name)
+        assert isinstance(command, click.Command)  # noqa: S101 - the table above is wrong otherwise
+        return command
+
+
+@click.group(cls=_CommandsOnDemand, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(otpost.__version__, prog_name="otpost")
 def otpost_command() -> None:
     """Send one-time passwords over WhatsApp: nothing lost, nothing late, nothing twice, nothing leaked.
 
     Settings are environment variables OTPOST_…; 'otpost config' lists them.
     """
-
-
-otpost_command.add_command(send.send)
-otpost_command.add_command(service.worker)
-otpost_command.add_command(results.results)
-otpost_command.add_command(dead.dead)
-otpost_command.add_command(topology.topology)
-otpost_command.add_command(keys.keys)
-otpost_command.add_command(doctor.doctor)
-otpost_command.add_command(explain.explain)
-otpost_command.add_command(service.config)
-otpost_command.add_command(schema.schema)
-otpost_command.add_command(service.simulator)
-otpost_command.add_command(completing.completion)
 
 
 def run() -> int:
