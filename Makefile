@@ -7,8 +7,8 @@ PYTHON_IN_VENV := $(VENV)/bin/python
 READY := $(VENV)/ready-$(shell pwd -P | cksum | cut -d ' ' -f 1)
 # More arguments for pytest, the demo or the benchmark: make test ARGS='-k ledger'
 ARGS ?=
-# Most tests wait for a broker and not for a processor. Each of the five has a RabbitMQ node of its own, and a Redis.
-PARALLEL ?= -n 5 --dist loadfile --no-loadscope-reorder
+# Most tests wait for a broker and not for a processor. All six share one RabbitMQ node; each has a Redis of its own.
+PARALLEL ?= -n 6 --dist loadfile --no-loadscope-reorder
 
 # Tests start hundreds of programs, which need not compile the same modules each time.
 unexport PYTHONDONTWRITEBYTECODE

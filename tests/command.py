@@ -6,7 +6,6 @@ import asyncio
 import io
 import logging
 import os
-import sys
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 import structlog
 
+from forked import ForkedProcess, fork_otpost
 from otpost_worker.cli import run
 from service import CODE, NUMBER, PATIENCE_S
 
@@ -40,28 +40,18 @@ class Finished:
 
 
 @asynccontextmanager
-async def started_otpost(
-    *arguments: str, environment: Mapping[str, str] | None = None
-) -> AsyncIterator[asyncio.subprocess.Process]:
+async def started_otpost(*arguments: str, environment: Mapping[str, str] | None = None) -> AsyncIterator[ForkedProcess]:
     """Start `otpost` with just these settings; it has ended when the block has."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "otpost"),
-        *arguments,
-        env={**_ENVIRONMENT, **(environment or {})},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    process = await fork_otpost(*arguments, environment={**_ENVIRONMENT, **(environment or {})}, with_input=True)
     try:
         yield process
     finally:
-        if process.returncode is None:
-            process.kill()
+        process.kill()
         await process.communicate()
+        process.close()
 
 
-async def finished(process: asyncio.subprocess.Process, stdin: bytes = b"") -> Finished:
+async def finished(process: ForkedProcess, stdin: bytes = b"") -> Finished:
     """Wait for its end. No command ever prints the code, the whole number or a stack trace."""
     async with asyncio.timeout(PATIENCE_S):
         out, err = (text.decode() for text in await process.communicate(stdin))

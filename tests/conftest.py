@@ -10,7 +10,7 @@ import contextlib
 import signal
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
@@ -22,9 +22,14 @@ from shared_rabbitmq import NodeForAll, look_for_node
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from xdist.workermanage import WorkerController
-
 _NODE_FOLDER = "otpost_node_folder"
+
+
+class _TestProcess(Protocol):
+    """What pytest-xdist says of a process that it starts."""
+
+    workerinput: dict[str, object]
+
 
 # A run that a shell has put into the background ignores SIGINT, and so would every program that it starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -39,7 +44,7 @@ class _NodeOfTheRun:
         self._folder: str | None = None
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_configure_node(self, node: WorkerController) -> None:
+    def pytest_configure_node(self, node: _TestProcess) -> None:
         """Tell a process where to look for the node; the first one has it started."""
         if self._folder is None:
             self._folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="otpost-tests-"))

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from forked import ForkedProcess, fork_otpost
 from otpost import OtpJob, Producer
 from otpost.errors import OtpostError
 
@@ -38,7 +37,7 @@ OUTSTANDING: Final = 60
 class WorkerProcess:
     """One `otpost worker`; its log is read as it comes."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: ForkedProcess | asyncio.subprocess.Process) -> None:
         self.process = process
         self.log: list[dict[str, Any]] = []
         self._news = asyncio.Condition()
@@ -84,6 +83,8 @@ class WorkerProcess:
             await self.process.wait()
         self._reading.cancel()
         await asyncio.gather(self._reading, return_exceptions=True)
+        if isinstance(self.process, ForkedProcess):
+            self.process.close()
 
     def warnings(self) -> list[dict[str, Any]]:
         """What went wrong in the worker's own view."""
@@ -118,12 +119,7 @@ def worker_environment(vhost: Vhost, folder: Path, api_base: str, **settings: ob
 
 async def start_worker(environment: Mapping[str, str]) -> WorkerProcess:
     """Start a worker, whatever it will do next."""
-    command = (sys.executable, "-m", "otpost", "worker")
-    return WorkerProcess(
-        await asyncio.create_subprocess_exec(
-            *command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-    )
+    return WorkerProcess(await fork_otpost("worker", environment=environment))
 
 
 @asynccontextmanager

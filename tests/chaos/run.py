@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -25,8 +27,6 @@ from chaos.striking import Striker
 from otpost.sealing import PrivateKey
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from chaos.checker.evidence import Exposed, Letter, Violation
     from chaos.plan import Plan
     from chaos.stage import Stage
@@ -248,6 +248,7 @@ def _passings(trace: Path) -> list[Passing]:
 
 def _exposed(stage: Stage, evidence: Evidence) -> list[Exposed]:
     """Look for sealed codes in all that the ledger and the broker have on disk, now that both are still there."""
-    files = [*stage.folder.glob("ledger.db*"), *stage.node.folder.rglob("*")]
-    files += stage.redis.folder.rglob("*") if stage.redis else []
-    return list(search_stores(evidence.jobs, [file for file in files if file.is_file()]))
+    folders = [stage.node.folder, *([stage.redis.folder] if stage.redis else [])]
+    # Unlike `Path.rglob`, it does not stumble over what a broker at work takes away.
+    there = [Path(inside) / file for folder in folders for inside, _, files in os.walk(folder) for file in files]
+    return list(search_stores(evidence.jobs, [*stage.folder.glob("ledger.db*"), *there]))

@@ -65,7 +65,6 @@ def complaint(done: Finished) -> str:
 async def worker_that_waits(environment: dict[str, str]) -> str:
     """The first thing that a worker says which goes on trying; it ends well when it is told to."""
     async with started_otpost("worker", environment=environment) as process:
-        assert process.stderr is not None
         async with asyncio.timeout(PATIENCE_S):
             line = await process.stderr.readline()
         process.send_signal(signal.SIGTERM)

@@ -8,9 +8,12 @@ the worker is killed in the midst of it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import secrets
 import signal
 import string
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import orjson
@@ -23,7 +26,6 @@ from worker_process import worker_environment, worker_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from broker import Vhost
 
@@ -75,9 +77,11 @@ class Places:
                 self.add("the stream of results", seen.everything.encode())
 
     def add_files(self, name: str, folder: Path) -> None:
-        for file in folder.rglob("*"):
-            if file.is_file():
-                self.add(f"{name}, {file.name}", file.read_bytes())
+        for inside, _, files in os.walk(folder):
+            for file in files:
+                # What others have in the same broker may go meanwhile.
+                with contextlib.suppress(FileNotFoundError):
+                    self.add(f"{name}, {file}", (Path(inside) / file).read_bytes())
 
 
 def sealed_jobs(codes: Mapping[str, str]) -> Iterator[OtpJob]:

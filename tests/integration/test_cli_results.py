@@ -178,7 +178,6 @@ async def test_a_result_that_cannot_be_read_is_warned_of_once_and_the_others_are
     await publish_results(amqp, 2)
     environment = {"OTPOST_BROKER_URL": vhost.url}
     async with started_otpost("results", "--json", *options, environment=environment) as process:
-        assert process.stdout is not None
         async with asyncio.timeout(PATIENCE_S):
             lines = [await process.stdout.readline() for _ in range(2)]
         if options:
@@ -214,11 +213,9 @@ async def test_a_reader_of_the_output_that_goes_away_ends_it_quietly(vhost: Vhos
     await publish_results(amqp, 1)
     for options in (["--json"], []):
         async with started_otpost("results", "-f", "--since", "1h", *options, environment=environment) as process:
-            assert process.stdout is not None
             async with asyncio.timeout(PATIENCE_S):
                 assert b"job-1" in await process.stdout.readline()
-            process.stdout.feed_eof()
-            process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined] # as 'head -1' does
+            process.read_no_more()
             await publish_results(amqp, 2)
             done = await finished(process)
         assert (done.status, done.err) == (1, "")

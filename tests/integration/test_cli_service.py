@@ -163,7 +163,6 @@ async def test_a_worker_waits_for_its_broker_and_can_be_stopped_while_it_does(tm
         "OTPOST_BROKER_URL": "amqp://eve:s3cret@127.0.0.1:1/",
     }  # fmt: skip
     async with started_otpost("worker", environment=environment) as process:
-        assert process.stderr is not None
         async with asyncio.timeout(PATIENCE_S):
             line = (await process.stderr.readline()).decode()
         process.send_signal(signal.SIGTERM)
