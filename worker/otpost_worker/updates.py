@@ -1,0 +1,147 @@
+"""What the provider reports by webhook, in a closed union [pure]; ``reading`` of its bodies is in ``webhook_bodies``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Reported(StrEnum):
+    """What a report says became of a message that the provider took."""
+
+    SENT = "sent"
+    DELIVERED = "delivered"
+    READ = "read"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderError:
+    """What the provider says of a failure; the texts never hold a code or a whole number."""
+
+    code: int | None
+    title: str | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReport:
+    """What became of one message.
+
+    *message_id*: the provider's (the wamid). *callback*: our own word for the attempt, as it travelled in
+    ``biz_opaque_callback_data``. At least one of the two is there. *at*: when it happened by the provider's clock, in
+    Unix seconds; None where the report does not say. *error*: of a ``failed``. *number_id*: the business number's id.
+    """
+
+    status: Reported
+    message_id: str | None
+    callback: str | None
+    at: float | None
+    error: ProviderError | None = None
+    number_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotRequested:
+    """Somebody who got a code says that they did not ask for it: *message_id* is the message with that code."""
+
+    message_id: str
+    at: float | None
+    number_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateStatus:
+    """A template changed its status: *event* as the provider writes it, in capitals (APPROVED, PAUSED, DISABLED …)."""
+
+    account_id: str | None
+    template: str
+    language: str
+    event: str
+    reason: str | None
+    at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateCategory:
+    """A template's category has changed, or is about to (*impending*): *category* is what it becomes, in capitals."""
+
+    account_id: str | None
+    template: str
+    language: str
+    category: str
+    impending: bool
+    at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateQuality:
+    """A template's quality: GREEN, YELLOW, RED or UNKNOWN."""
+
+    account_id: str | None
+    template: str
+    language: str
+    quality: str
+    at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountChange:
+    """Something about the account (WABA) as a whole: *blocked* where it may not send any more, False where it may again.
+
+    None where it says nothing about that. *event* is the provider's word in capitals; *detail* what else is known.
+    """
+
+    account_id: str | None
+    event: str
+    blocked: bool | None
+    detail: str | None
+    at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class NumberChange:
+    """Something about one business number, by its *display_number*: *event* such as THROUGHPUT_UPGRADE, FLAGGED."""
+
+    account_id: str | None
+    display_number: str | None
+    event: str
+    detail: str | None
+    at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceTrouble:
+    """An error of the system, the app or the account, which belongs to no message."""
+
+    account_id: str | None
+    number_id: str | None
+    error: ProviderError
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """A user's wish about marketing messages; it never concerns one-time passwords, and is counted alone."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """Something of no use here, or not known: *what* names the kind, in a word or two that no stranger chooses freely."""
+
+    what: str
+
+
+Update = (
+    MessageReport
+    | NotRequested
+    | TemplateStatus
+    | TemplateCategory
+    | TemplateQuality
+    | AccountChange
+    | NumberChange
+    | ServiceTrouble
+    | Preference
+    | Ignored
+)
