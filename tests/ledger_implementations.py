@@ -17,7 +17,7 @@ from otpost_worker.attempts import State
 from otpost_worker.ledger.memory import MemoryLedger
 from otpost_worker.ledger.redis import RedisLedger
 from otpost_worker.ledger.sqlite import SqliteLedger
-from otpost_worker.ports import Archive, Ledger, Standings
+from otpost_worker.ports import Archive, Ledger, Reports, Standings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from private_redis import PrivateRedis
 
 
-class OpenLedger(Ledger, Standings, Archive, Protocol):
+class OpenLedger(Ledger, Standings, Archive, Reports, Protocol):
     """A ledger with what its owner does beside the way of a job."""
 
     async def forget(self) -> int:

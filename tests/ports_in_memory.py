@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from ledger_implementations import Implementation, OpenLedger
     from otpost.event import SenderEvent
-    from otpost_worker.envelope import Event, Letter, Step
-    from otpost_worker.ports import ClaimReply, ClaimRequest, Entry, Ledger, Message, Noted, Recorded, Ticket
+    from otpost_worker.envelope import Event, Letter, Step, Watch
+    from otpost_worker.ports import ClaimReply, ClaimRequest, Entry, Ledger, Message, Noted, Posted, Recorded, Ticket
     from otpost_worker.standing import News
 
 # 2026-11-23T20:00:00Z, when every test begins.
@@ -158,6 +158,8 @@ class RecordingBroker:
         self.delays: list[tuple[Envelope, float]] = []
         self.handed_back: list[Envelope] = []
         self.sender_events: list[SenderEvent] = []
+        self.watches: list[tuple[str, Watch, float]] = []
+        self.postponed: list[tuple[Posted, float]] = []
         self._fate = fate
         self._put = put
 
@@ -183,6 +185,16 @@ class RecordingBroker:
         self.handed_back.append(envelope)
         self._put(envelope, 0.0)
         self._fate.meet("after", "next home")
+
+    async def watch(self, job_id: str, watch: Watch, delay_s: float) -> None:
+        self._fate.meet("before", "watch")
+        self.watches.append((job_id, watch, delay_s))
+        self._fate.meet("after", "watch")
+
+    async def postpone_report(self, report: Posted, delay_s: float) -> None:
+        self._fate.meet("before", "postpone")
+        self.postponed.append((report, delay_s))
+        self._fate.meet("after", "postpone")
 
     async def bury(self, envelope: Envelope, letter: Letter) -> None:
         self._fate.meet("before", "next home")

@@ -25,6 +25,9 @@ DEAD: Final = "otpost.dead"
 WEBHOOKS: Final = "otpost.webhooks"
 CHECKS: Final = "otpost.checks"
 LEDGER: Final = "otpost.ledger"
+# Where the ladder brings what is no job: the last word of its key.
+CHECKS_DUE: Final = "~checks"
+WEBHOOKS_DUE: Final = "~webhooks"
 DEFAULT_SENDER: Final = "default"
 DEFAULT_BROKER_URL: Final = "amqp://guest:guest@127.0.0.1:5672/"
 
@@ -187,8 +190,8 @@ def topology(senders: Iterable[str]) -> Topology:
             *(binding for level in levels for binding in _delay_bindings(level)),
             *(Binding(JOBS, job_queue(name), name) for name in names),
             *(_due(name, job_queue(name)) for name in names),
-            _due("~checks", CHECKS),
-            _due("~webhooks", WEBHOOKS),
+            _due(CHECKS_DUE, CHECKS),
+            _due(WEBHOOKS_DUE, WEBHOOKS),
         ),
     )
 

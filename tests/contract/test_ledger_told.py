@@ -13,8 +13,9 @@ from otpost_worker.attempts import State
 from otpost_worker.envelope import Reply
 from otpost_worker.outcome import Error, Kind
 from otpost_worker.pacing import Hold, Lane
-from otpost_worker.ports import AttemptStory, Claimed, Entry, HoldReport, RunStory, SenderReport
+from otpost_worker.ports import Claimed, Entry, HoldReport, SenderReport
 from otpost_worker.standing import Change, Heard, News, Signal
+from otpost_worker.stories import AttemptStory, RunStory
 from ports_in_memory import NOW, Clock, envelope
 
 if TYPE_CHECKING:

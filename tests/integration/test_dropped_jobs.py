@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from broker import Vhost
-    from otpost_worker.ports import RunStory
+    from otpost_worker.stories import RunStory
     from service import Seen, Service
 
 

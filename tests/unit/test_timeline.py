@@ -14,7 +14,8 @@ from otpost_worker.attempts import State
 from otpost_worker.envelope import Envelope, Step
 from otpost_worker.outcome import Error, Kind
 from otpost_worker.pacing import Hold
-from otpost_worker.ports import AttemptStory, HoldReport, RunStory, SenderReport
+from otpost_worker.ports import HoldReport, SenderReport
+from otpost_worker.stories import AttemptStory, RunStory
 from otpost_worker.timeline import timeline
 from otpost_worker.waiting import waits_for, waits_unclaimed
 

@@ -32,6 +32,7 @@ from otpost_worker.ports import (
 )
 from otpost_worker.recording import Records
 from otpost_worker.reporting import Reporter
+from otpost_worker.settling import Settler
 from otpost_worker.standing import Heard, Signal, hear_outcome
 from otpost_worker.steps import (
     MAYBE_SENT,
@@ -67,10 +68,23 @@ _log = structlog.get_logger("otpost.deliver")
 
 
 @dataclass(frozen=True, slots=True)
+class WatchTimes:
+    """In how many seconds a delivery should have been reported; *held_s* where the provider says that it holds it."""
+
+    sent_s: float
+    held_s: float
+
+    def after_s(self, outcome: Outcome) -> float:
+        """Tell it for what was answered."""
+        return self.held_s if isinstance(outcome, Accepted) and outcome.held else self.sent_s
+
+
+@dataclass(frozen=True, slots=True)
 class Sender:
     """Who sends: a business number with what belongs to it.
 
-    *rate*: messages a second. *quota*: names what shares the app's or the account's quota with it.
+    *rate*: messages a second. *quota*: names what shares the app's or the account's quota with it. *watch*: when it is
+    looked whether what was accepted was delivered; None where no reports come.
     """
 
     name: str
@@ -79,6 +93,7 @@ class Sender:
     policy: Policy
     rate: float
     quota: str
+    watch: WatchTimes | None = None
 
 
 class Deliverer:
@@ -115,6 +130,7 @@ class Deliverer:
         self._reporter = Reporter(sender.name, observer)
         self._claims = Claims(ledger, clock=clock, stopping=stopping)
         self._records = Records(ledger, background=background, tell=self._hear_news)
+        self._settler = Settler(broker, codes, observer, clock, self._records)
         # Until when claims may have been granted without knowing of the latest refusal of the sender.
         self._refused_at = 0.0
 
@@ -255,7 +271,10 @@ class Deliverer:
             policy=self._sender.policy,
             random=self._random(),
         )
-        step = step_of(decision, subject_of(parcel, provider=self._sender.provider.name), now=now)
+        subject, watch = subject_of(parcel, provider=self._sender.provider.name), self._sender.watch
+        step = step_of(decision, subject, now=now, watch_s=watch.after_s(outcome) if watch else None)
+        # Reports may take back what was accepted: then it is sent once more.
+        kept = self._codes.cover(parcel.envelope).body if watch and isinstance(outcome, Accepted) else b""
         self._reporter.request_ended(claimed.ticket, outcome, decision, duration_s=now - started_at)
         heard = hear_outcome(
             outcome,
@@ -268,7 +287,7 @@ class Deliverer:
         if heard.signal is Signal.SENDER_REFUSED:
             # Whatever becomes of this job, the others in hand need not try.
             self._refused_at = self._clock()
-        recorded = await self._records.record(asked.request, _entry(outcome, decision, step, heard))
+        recorded = await self._records.record(asked.request, replace(_entry(outcome, decision, step, heard), kept=kept))
         if heard.signal is Signal.SENDER_REFUSED:
             self._refused_at = self._clock()
         if recorded is not None:
@@ -337,19 +356,7 @@ class Deliverer:
     # Settling
 
     async def _publish(self, recorded: Recorded, job_id: str | None, *, again: bool = False) -> bool:
-        """Publish what follows: its event first, the job's next home last."""
-        envelope, step = recorded.envelope, recorded.step
-        if step.event is not None:
-            await self._broker.publish_event(step.event, envelope)
-            self._observer.result_published(self._sender.name, step.event.status, again=again)
-        if step.next is not None:
-            copy = replace(envelope, attempt=step.next.attempt, counted=step.next.counted, drops=0)
-            await self._broker.delay(copy, step.next.due_at - self._clock())
-        if step.letter is not None:
-            await self._broker.bury(self._codes.cover(envelope), step.letter)
-            self._observer.job_buried(self._sender.name, step.letter.reason)
-            if step.event is not None and job_id is not None:
-                await self._records.note_buried(job_id, envelope.run)
+        await self._settler.publish(recorded, job_id, sender=self._sender.name, again=again)
         return True
 
 

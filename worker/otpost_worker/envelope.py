@@ -175,16 +175,28 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
+class Watch:
+    """At *due_at* (Unix seconds) it is looked whether a delivery of this attempt was reported."""
+
+    run: int
+    attempt: int
+    due_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """What follows from an outcome. Recorded before it is taken, so that a crash repeats it unchanged.
 
     *fingerprint*: of a body that is no job and ends like this; it tells the body from others when it is gone.
+    *is_of_a_stranger*: it buries a copy whose id belongs to another job, of which nothing is noted.
     """
 
     event: Event | None
     next: Next | None = None
     letter: Letter | None = None
     fingerprint: str | None = None
+    watch: Watch | None = None
+    is_of_a_stranger: bool = False
 
     @property
     def ends_job(self) -> bool:
@@ -203,10 +215,11 @@ class Step:
     def from_json(cls, data: bytes) -> Self:
         """Decode what ``to_json`` encoded."""
         fields = orjson.loads(data)
-        event, following, letter = fields["event"], fields["next"], fields["letter"]
+        event, following, letter, watch = fields["event"], fields["next"], fields["letter"], fields.get("watch")
         return cls(
             Event(event["id"], event["status"], event["body"].encode()) if event else None,
             Next(**following) if following else None,
             Letter(**letter) if letter else None,
             fields.get("fingerprint"),
+            Watch(**watch) if watch else None,
         )

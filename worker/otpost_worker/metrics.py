@@ -36,6 +36,7 @@ _REQUEST_BUCKETS_S: Final = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.
 _WAIT_BUCKETS_S: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
 _LEFT_BUCKETS_S: Final = (5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 1800.0, 5400.0)
 _RETRY_BUCKETS_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 60.0, 120.0, 300.0, 900.0)
+_DELIVERY_BUCKETS_S: Final = (1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _ENDS: Final = (Status.ACCEPTED, Status.FAILED, Status.EXPIRED, Status.RETRYING)
 
 
@@ -77,6 +78,13 @@ class Metrics:
         )
         self._retry = self._histogram(
             "retry_delay", "How long a failed job waits for its retry.", _RETRY_BUCKETS_S, "kind"
+        )
+        self._reports = Counter(
+            "otpost_webhook_reports", "What webhooks reported, one by one, and what was missed.", ["what"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._delivery = self._histogram(
+            "delivery_latency", "From the job's creation to the first report of its delivery.", _DELIVERY_BUCKETS_S
         )
         self._reconnects = Counter(
             "otpost_reconnects", "Connections to the broker that were lost and opened again.", ["connection"],
@@ -178,6 +186,14 @@ class Metrics:
     def job_buried(self, sender: str, reason: str) -> None:
         """See ``ports.Observer``."""
         self._letters.labels(self._sender(sender), reason).inc()
+
+    def report_heard(self, what: str) -> None:
+        """See ``ports.Observer``."""
+        self._reports.labels(what).inc()
+
+    def delivery_reported(self, sender: str, *, latency_s: float) -> None:
+        """See ``ports.Observer``."""
+        self._delivery.labels(self._sender(sender)).observe(latency_s)
 
     def reconnected(self, connection: str) -> None:
         """See ``ports.Observer``."""

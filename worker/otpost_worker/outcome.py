@@ -25,6 +25,7 @@ class Kind(StrEnum):
     DELIVERY_LIMIT = "delivery_limit"
     NO_SENDER = "no_sender"
     NO_KEY = "no_key"
+    NO_REPORT = "no_report"
 
 
 @dataclass(frozen=True, slots=True)

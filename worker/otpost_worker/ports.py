@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from otpost.job import OtpJob
     from otpost_worker.attempts import State, Wish
     from otpost_worker.decision import History
-    from otpost_worker.envelope import Envelope, Event, Letter, Step
+    from otpost_worker.envelope import Envelope, Event, Letter, Step, Watch
     from otpost_worker.outcome import Error, Kind, Outcome
     from otpost_worker.pacing import Hold, Lane
     from otpost_worker.standing import Heard, News
+    from otpost_worker.stories import Amendment, JobStory, RunStory
 
 
 # Copies of a job come late, and somebody may ask what became of it (contract, section 5).
@@ -161,7 +162,8 @@ ClaimReply = Claimed | Recorded | Lapsed | MustEnd | Acknowledge | Wait | Crowde
 class Entry:
     """An attempt's outcome as the ledger keeps it, together with the step that follows.
 
-    *heard*: what the outcome says about the sender, which counts whatever becomes of the job.
+    *heard*: what the outcome says about the sender, which counts whatever becomes of the job. *kept*: the body as it
+    may lie there, no code readable in it, until the deadline: for where the provider takes back what it has accepted.
     """
 
     state: State
@@ -169,6 +171,7 @@ class Entry:
     step: Step
     provider_message_id: str | None = None
     heard: Heard | None = None
+    kept: bytes = b""
 
     def retry_of(self, ticket: Ticket) -> tuple[str, int, int] | None:
         """Name the attempt that follows that of *ticket*, by job, run and number; None where none does."""
@@ -262,38 +265,6 @@ class Standings(Protocol):
         """Let the next job of each of these senders be a probe, where they are held."""
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptStory:
-    """One attempt as the ledger has it; times in Unix seconds, None where there is none."""
-
-    attempt: int
-    state: State
-    kind: Kind | None
-    claimed_at: float
-    recorded_at: float | None
-    lease_until: float | None
-    due_at: float | None
-    provider_message_id: str | None
-    step: Step | None
-
-
-@dataclass(frozen=True, slots=True)
-class RunStory:
-    """One run of a job: its *end* once it has one, and its attempts in order.
-
-    *envelope* has no body. *buried*: its dead letter is confirmed. *turn*: when its recipient's turn comes.
-    """
-
-    run: int
-    envelope: Envelope
-    ended_at: float | None
-    end: Step | None
-    buried: bool
-    forget_at: float
-    turn: float | None
-    attempts: tuple[AttemptStory, ...]
-
-
 class Archive(Protocol):
     """The ledger, for whoever wants to know what became of a job. May raise ``LedgerUnavailable``."""
 
@@ -303,6 +274,19 @@ class Archive(Protocol):
 
     async def story(self, job_id: str) -> tuple[RunStory, ...]:
         """Tell everything that is known of a job, the first run first; nothing where it is not known."""
+
+
+class Reports(Protocol):
+    """The ledger, for whoever hears from the provider after its answer. May raise ``LedgerUnavailable``."""
+
+    async def find(self, message_id: str) -> tuple[str, int, int] | None:
+        """Find the job, run and attempt that the provider took under *message_id*."""
+
+    async def look_up(self, job_id: str) -> JobStory | None:
+        """Tell everything that is known of a job, with the bodies that are kept; None where it is not known."""
+
+    async def amend(self, story: JobStory, amendment: Amendment) -> bool:
+        """Write it down, if nothing was written to that job since *story* was told; else nothing, and False."""
 
 
 class Codes(Protocol):
@@ -319,6 +303,22 @@ class Codes(Protocol):
 
     def fingerprint(self, body: bytes) -> str:
         """Tell a body from others, by what may be kept of it: whoever lacks the key cannot try codes on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """What the provider has posted, as it came; the ``repr`` hides it.
+
+    *token* tells it from everything else that is posted, and is the same when it comes back; *tries*: how often it did.
+    """
+
+    body: bytes
+    token: str
+    tries: int = 0
+
+    def __repr__(self) -> str:
+        """Everything that holds no number."""
+        return f"Posted({len(self.body)} bytes not shown, token={self.token!r}, tries={self.tries})"
 
 
 class Broker(Protocol):
@@ -338,6 +338,12 @@ class Broker(Protocol):
 
     async def bury(self, envelope: Envelope, letter: Letter) -> None:
         """Leave the job, covered, among the dead letters."""
+
+    async def watch(self, job_id: str, watch: Watch, delay_s: float) -> None:
+        """Have somebody look after *delay_s* whether the attempt was delivered; never earlier."""
+
+    async def postpone_report(self, report: Posted, delay_s: float) -> None:
+        """Bring a report back after *delay_s*; never earlier."""
 
 
 class Observer(Protocol):
@@ -363,6 +369,12 @@ class Observer(Protocol):
 
     def job_buried(self, sender: str, reason: str) -> None:
         """A dead letter is confirmed."""
+
+    def report_heard(self, what: str) -> None:
+        """Something was reported by webhook, or missed: *what*, a word of few."""
+
+    def delivery_reported(self, sender: str, *, latency_s: float) -> None:
+        """A message was delivered *latency_s* after its user asked for it; told once for each."""
 
     def reconnected(self, connection: str) -> None:
         """The connection for ``jobs`` or for ``results`` was lost and is open again."""

@@ -13,7 +13,7 @@ from otpost.event import EventName, SenderEvent
 from otpost.result import ResultError, Status, mask_number
 from otpost.times import rfc3339
 from otpost_worker.decision import Bury, Decision, Done, Expire, Halt, RetryIn
-from otpost_worker.envelope import Event, Letter, Next, Step
+from otpost_worker.envelope import Event, Letter, Next, Step, Watch
 from otpost_worker.outcome import Error, Kind
 from otpost_worker.standing import Change, News
 
@@ -77,32 +77,46 @@ def subject_of_unreadable(unreadable: Unreadable, *, nonce: str) -> Subject:
     return Subject(key, unreadable.job_id, envelope.sender, envelope.run, envelope.attempt)
 
 
-def step_of(decision: Decision, subject: Subject, *, now: float) -> Step:
-    """Spell out what follows from *decision*, made at *now* (Unix seconds)."""
+def step_of(decision: Decision, subject: Subject, *, now: float, watch_s: float | None = None) -> Step:
+    """Spell out what follows from *decision*, made at *now* (Unix seconds).
+
+    *watch_s*: in how many seconds it is looked whether what was accepted was delivered; None: never.
+    """
     match decision:
-        case Done(accepted):
-            return Step(_event(subject, Status.ACCEPTED, now, message_id=accepted.provider_message_id))
+        case Done(message):
+            return accepted(subject, message.provider_message_id, now=now, watch_s=watch_s)
         case Halt(retry):
             return _retry(retry, subject, now)
         case RetryIn():
             return _retry(decision, subject, now)
         case Expire(error):
-            return Step(_event(subject, Status.EXPIRED, now, error=error))
+            return Step(event_of(subject, Status.EXPIRED, now, error=error))
         case Bury(error):
             return failed(error, subject, now=now)
         case _:  # pragma: no cover
             assert_never(decision)
 
 
+def accepted(subject: Subject, message_id: str | None, *, now: float, watch_s: float | None = None) -> Step:
+    """End the run as ``accepted``; see ``step_of``."""
+    watch = None if watch_s is None else Watch(subject.run, subject.attempt, now + watch_s)
+    return Step(event_of(subject, Status.ACCEPTED, now, message_id=message_id), watch=watch)
+
+
 def failed(error: Error, subject: Subject, *, now: float) -> Step:
     """End the run as ``failed``, with its dead letter."""
-    letter = Letter(error.kind.value, orjson.dumps(error).decode(), subject.attempt, rfc3339(now))
-    return Step(_event(subject, Status.FAILED, now, error=error), letter=letter)
+    letter = letter_of(error, attempt=subject.attempt, now=now)
+    return Step(event_of(subject, Status.FAILED, now, error=error), letter=letter)
+
+
+def letter_of(error: Error, *, attempt: int, now: float) -> Letter:
+    """Write what the dead letter says that *error* made of *attempt*."""
+    return Letter(error.kind.value, orjson.dumps(error).decode(), attempt, rfc3339(now))
 
 
 def buried_only(error: Error, *, attempt: int, now: float) -> Step:
     """Bury a copy that concerns no run: its id belongs to another job, whose results are not its own."""
-    return Step(None, letter=Letter(error.kind.value, orjson.dumps(error).decode(), attempt, rfc3339(now)))
+    return Step(None, letter=letter_of(error, attempt=attempt, now=now), is_of_a_stranger=True)
 
 
 def invalid(unreadable: Unreadable) -> Error:
@@ -139,12 +153,14 @@ def _detail(news: News) -> str | None:
 
 def _retry(retry: RetryIn, subject: Subject, now: float) -> Step:
     event = (
-        _event(subject, Status.RETRYING, now, error=retry.error, retry_in_s=retry.delay_s) if retry.announced else None
+        event_of(subject, Status.RETRYING, now, error=retry.error, retry_in_s=retry.delay_s)
+        if retry.announced
+        else None
     )
     return Step(event, Next(subject.attempt + 1, retry.counted, now + retry.delay_s))
 
 
-def _event(
+def event_of(
     subject: Subject,
     status: Status,
     now: float,
@@ -153,6 +169,7 @@ def _event(
     message_id: str | None = None,
     retry_in_s: float | None = None,
 ) -> Event:
+    """Write the event that *subject* came to *status* at *now* (Unix seconds)."""
     event_id = f"{subject.key}/{subject.run}/{subject.attempt}/{status}"
     created_at = subject.created_at
     body = {

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from otpost_worker.envelope import Step
-    from otpost_worker.ports import AttemptStory, RunStory
+    from otpost_worker.stories import AttemptStory, RunStory
 
 # How much of a message's id may be seen: its beginning holds the recipient's number.
 _ID_ENDS: Final = 8

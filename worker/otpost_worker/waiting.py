@@ -10,7 +10,8 @@ from otpost_worker.attempts import State
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from otpost_worker.ports import AttemptStory, HoldReport, RunStory, SenderReport
+    from otpost_worker.ports import HoldReport, SenderReport
+    from otpost_worker.stories import AttemptStory, RunStory
 
 
 def waits_for(run: RunStory, deadline: float, report: SenderReport | None, *, now: float) -> list[str]:

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from otpost.result import OtpResult
-    from otpost_worker.ports import RunStory, SenderReport
+    from otpost_worker.ports import SenderReport
     from otpost_worker.settings import Settings
+    from otpost_worker.stories import RunStory
     from otpost_worker.timeline import Moment
 
 _TIMEOUT_S: Final = 10.0

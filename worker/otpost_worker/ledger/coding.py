@@ -11,6 +11,7 @@ import orjson
 from otpost_worker.envelope import Envelope, Reply
 from otpost_worker.outcome import Error, Kind
 from otpost_worker.standing import Change, News
+from otpost_worker.stories import Hearing, Report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,6 +54,20 @@ def pseudonym(number: str, key: bytes) -> bytes:
 def error_from_json(fields: Mapping[str, Any] | None) -> Error | None:
     """Make the error that orjson has read; None of None."""
     return None if fields is None else Error(**{**fields, "kind": Kind(fields["kind"])})
+
+
+def reports_to_json(reports: Mapping[Hearing, Report]) -> bytes:
+    """Encode what was heard of an attempt beside its answer."""
+    return orjson.dumps(reports, option=orjson.OPT_NON_STR_KEYS)
+
+
+def reports_from_json(data: bytes | str | None) -> dict[Hearing, Report]:
+    """Decode what ``reports_to_json`` encoded; None is nothing."""
+    known: dict[str, Any] = orjson.loads(data) if data else {}
+    return {
+        Hearing(name): Report(fields["at"], fields["token"], error_from_json(fields["error"]))
+        for name, fields in known.items()
+    }
 
 
 def news_to_json(news: tuple[News, ...]) -> bytes:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from otpost_worker.outage_log import OutageLog
-from otpost_worker.ports import Archive, Ledger, LedgerUnavailable, Standings
+from otpost_worker.ports import Archive, Ledger, LedgerUnavailable, Reports, Standings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping
 
     from otpost_worker.envelope import Step
-    from otpost_worker.ports import ClaimReply, ClaimRequest, Entry, Noted, Recorded, RunStory, SenderReport, Ticket
+    from otpost_worker.ports import ClaimReply, ClaimRequest, Entry, Noted, Recorded, SenderReport, Ticket
+    from otpost_worker.stories import Amendment, JobStory, RunStory
 
 T = TypeVar("T")
 
 
-class WholeLedger(Ledger, Standings, Archive, Protocol):
+class WholeLedger(Ledger, Standings, Archive, Reports, Protocol):
     """Everything that a ledger does for a worker."""
 
 
@@ -80,6 +81,18 @@ class WatchedLedger:
     async def story(self, job_id: str) -> tuple[RunStory, ...]:
         """See ``ports.Archive``."""
         return await self._watched(self._ledger.story(job_id))
+
+    async def find(self, message_id: str) -> tuple[str, int, int] | None:
+        """See ``ports.Reports``."""
+        return await self._watched(self._ledger.find(message_id))
+
+    async def look_up(self, job_id: str) -> JobStory | None:
+        """See ``ports.Reports``."""
+        return await self._watched(self._ledger.look_up(job_id))
+
+    async def amend(self, story: JobStory, amendment: Amendment) -> bool:
+        """See ``ports.Reports``."""
+        return await self._watched(self._ledger.amend(story, amendment))
 
     async def _watched(self, call: Awaitable[T]) -> T:
         try:

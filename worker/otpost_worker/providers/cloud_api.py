@@ -17,8 +17,10 @@ from otpost_worker.outcome import Accepted, Error, Kind, Outcome, Refused, Unkno
 from otpost_worker.providers.cloud_api_codes import (
     DEFAULT_API_BASE,
     DEFAULT_API_VERSION,
+    Rule,
     remedy_of,
     rule_of,
+    rule_of_report,
     rule_of_status,
 )
 from otpost_worker.providers.http import Reply, post
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from otpost_worker.ports import Clock, Message
+    from otpost_worker.updates import ProviderError
 
 NAME: Final = "cloud_api"
 # Whose clock the Date header tells.
@@ -93,6 +96,17 @@ def outcome_of(reply: Reply, message: Message, *, now: float) -> Outcome:
             provider_trace_id=_trace_id(fields, reply.headers),
         ),
         not_before_s=max(asked_s or 0.0, rule.min_wait_s or 0.0) or None,
+        max_retries=rule.max_retries,
+        listed=rule.listed,
+    )
+
+
+def refusal_of_report(error: ProviderError) -> Refused:
+    """Judge a failure that was reported by webhook; a code that comes both ways means the same."""
+    rule = Rule(Kind.BAD_REQUEST, listed=False) if error.code is None else rule_of_report(error.code)
+    return Refused(
+        Error(rule.kind, error.code, error.title or "Not delivered", error.detail),
+        not_before_s=rule.min_wait_s,
         max_retries=rule.max_retries,
         listed=rule.listed,
     )

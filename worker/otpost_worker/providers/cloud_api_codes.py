@@ -165,6 +165,17 @@ def rule_of(code: int, subcode: int | None, *, status: int, transient: bool) -> 
     return Rule(Kind.BAD_REQUEST, listed=False)
 
 
+# What only templates of the category MARKETING can meet: on an authentication template, Meta has changed its category.
+MARKETING_ONLY: Final = frozenset({130472, 131049, 131050, 131063})
+# Meta's advice for "something went wrong" that comes by webhook: send it once more at the most.
+_REPORTED_WRONG: Final = Rule(Kind.UNAVAILABLE, max_retries=1)
+
+
+def rule_of_report(code: int) -> Rule:
+    """Look up what *code* means where it comes by webhook; an unknown one cannot be judged, and is not tried again."""
+    return _REPORTED_WRONG if code == 131000 else CODES.get(code, Rule(Kind.BAD_REQUEST, listed=False))
+
+
 _PERMISSION: Final = "give its system user the permission whatsapp_business_messaging and this account, and a new token"
 _ACCOUNT: Final = "see the account and its phone number in Meta's WhatsApp Manager, and Business Support Home"
 

@@ -14,11 +14,12 @@ from otpost import rabbitmq
 from otpost.errors import AccessRefused, BrokerUnreachable
 from otpost.rabbitmq import ConnectionLost, Nacked, NoConfirm, Unroutable
 from otpost.result import EVENT_TYPE, RESULT_TYPE
-from otpost.topology import DEAD, HEADER_TRACEPARENT, JOBS, RESULTS, delay_route
+from otpost.topology import CHECKS_DUE, DEAD, HEADER_TRACEPARENT, JOBS, RESULTS, WEBHOOKS_DUE, delay_route
 from otpost.urls import visible_url
 from otpost_worker.brokers.rabbitmq.aside import Aside, without_trace
 from otpost_worker.brokers.rabbitmq.messages import job_properties, letter_headers
 from otpost_worker.brokers.rabbitmq.reconnecting import CONNECT_TIMEOUT_S
+from otpost_worker.brokers.rabbitmq.reports import check_body, check_properties, webhook_properties
 from otpost_worker.outage_log import OutageLog
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 
     from otpost.event import SenderEvent
     from otpost_worker.brokers.rabbitmq.reconnecting import Reconnecting
-    from otpost_worker.envelope import Envelope, Event, Letter
+    from otpost_worker.envelope import Envelope, Event, Letter, Watch
+    from otpost_worker.ports import Posted
 
 # A broker that has not confirmed by then is stuck or gone: the connection is given up and the message published anew.
 _CONFIRM_TIMEOUT_S: Final = 15.0
@@ -146,6 +148,19 @@ class Outbox:
     async def bury(self, envelope: Envelope, letter: Letter) -> None:
         """See ``ports.Broker``."""
         await self._publish_job(envelope, exchange=DEAD, key="", more=letter_headers(envelope, letter))
+
+    async def watch(self, job_id: str, watch: Watch, delay_s: float) -> None:
+        """See ``ports.Broker``."""
+        await self._publish_later(check_body(job_id, watch), check_properties(), CHECKS_DUE, delay_s)
+
+    async def postpone_report(self, report: Posted, delay_s: float) -> None:
+        """See ``ports.Broker``."""
+        await self._publish_later(report.body, webhook_properties(report), WEBHOOKS_DUE, delay_s)
+
+    async def _publish_later(self, body: bytes, told: spec.Basic.Properties, due: str, delay_s: float) -> None:
+        exchange, key = delay_route(delay_s, due)
+        with self._waiting():
+            await self._publish(body, told, exchange=exchange, key=key)
 
     async def _publish_job(
         self, envelope: Envelope, *, exchange: str, key: str, more: dict[str, str | int] | None = None

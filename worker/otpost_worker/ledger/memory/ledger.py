@@ -5,10 +5,12 @@ It is gone with its process, so it keeps no promise across a restart.
 
 from __future__ import annotations
 
+import hashlib
+import pickle
 import secrets
 import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self, assert_never
 from uuid import uuid4
 
@@ -27,12 +29,11 @@ from otpost_worker.attempts import (
     judge,
 )
 from otpost_worker.decision import History
-from otpost_worker.envelope import Step
 from otpost_worker.ledger.memory.limits import Limits
+from otpost_worker.ledger.memory.rows import KnownAttempt, KnownRun
 from otpost_worker.pacing import Full, Go, Held, TakeTurn
 from otpost_worker.pacing import NoRoom as NoTurn
 from otpost_worker.ports import (
-    AttemptStory,
     Claimed,
     ClaimReply,
     ClaimRequest,
@@ -43,75 +44,18 @@ from otpost_worker.ports import (
     NoRoom,
     Noted,
     Recorded,
-    RunStory,
     SenderReport,
     Ticket,
 )
+from otpost_worker.stories import JobStory, RunStory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import TracebackType
 
-    from otpost_worker.envelope import Envelope
-    from otpost_worker.outcome import Kind
+    from otpost_worker.envelope import Envelope, Step
     from otpost_worker.ports import Clock
-    from otpost_worker.standing import News
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """One attempt; *told* is what its outcome changed about the sender."""
-
-    number: int
-    token: str
-    claimed_at: float
-    lease_until: float | None
-    start_at: float
-    probe: bool
-    state: State = State.CLAIMED
-    kind: Kind | None = None
-    due_at: float | None = None
-    step: Step | None = None
-    provider_message_id: str | None = None
-    recorded_at: float | None = None
-    told: tuple[News, ...] = ()
-
-
-@dataclass(slots=True)
-class _Run:
-    """One run; its envelope is without its body once nothing can need it any more."""
-
-    envelope: Envelope
-    forget_at: float
-    end: Step | None = None
-    ended_at: float | None = None
-    buried: bool = False
-    attempts: dict[int, _Attempt] = field(default_factory=dict)
-
-    @property
-    def end_status(self) -> str | None:
-        """How it ended."""
-        return self.end.event.status if self.end and self.end.event else None
-
-    @property
-    def highest(self) -> _Attempt | None:
-        """Its last attempt."""
-        return self.attempts[max(self.attempts)] if self.attempts else None
-
-    def recorded_end(self) -> Recorded:
-        """Give its end, without the dead letter where that is noted."""
-        assert self.end is not None  # noqa: S101 - asked of runs that have ended
-        return Recorded(self.envelope, Step(self.end.event) if self.buried else self.end)
-
-    def finish(self, step: Step, now: float) -> None:
-        """Keep its end; the body goes with it, unless its dead letter may still have to be written."""
-        self.end, self.ended_at = step, now
-        if step.letter is None:
-            self.forget_body()
-
-    def forget_body(self) -> None:
-        """Let the body go."""
-        self.envelope = replace(self.envelope, body=b"")
+    from otpost_worker.stories import Amendment
 
 
 class MemoryLedger:
@@ -122,7 +66,7 @@ class MemoryLedger:
 
     def __init__(self, *, clock: Clock = time.time) -> None:
         self._clock = clock
-        self._jobs: dict[str, dict[int, _Run]] = {}
+        self._jobs: dict[str, dict[int, KnownRun]] = {}
         self._limits = Limits()
         self._identity = str(uuid4())
 
@@ -156,7 +100,7 @@ class MemoryLedger:
             case RepeatStep(number):
                 run_now, attempt = self._attempt(request.job_id, wish.run, number)
                 assert attempt.step is not None  # noqa: S101 - it has an outcome that ended nothing
-                return Recorded(run_now.envelope, attempt.step)
+                return run_now.recorded(attempt.step)
             case RecordUnknown(number):
                 run_now, attempt = self._attempt(request.job_id, wish.run, number)
                 ticket = Ticket(request.job_id, wish.run, number, attempt.token)
@@ -233,7 +177,7 @@ class MemoryLedger:
         # Not before its end is recorded: until then another worker may have to take the job further.
         if known is not None and known.end is not None:
             known.buried = True
-            known.forget_body()
+            known.keep_body(b"")
 
     async def check(self) -> None:
         """See ``ports.Ledger``."""
@@ -260,18 +204,79 @@ class MemoryLedger:
     async def story(self, job_id: str) -> tuple[RunStory, ...]:
         """See ``ports.Archive``."""
         return tuple(
-            RunStory(
-                number,
-                replace(run.envelope, body=b""),
-                run.ended_at,
-                run.end,
-                run.buried,
-                run.forget_at,
-                self._limits.last_turn(job_id, number),
-                tuple(_told(attempt) for _, attempt in sorted(run.attempts.items())),
-            )
+            self._run_story(job_id, number, replace(run.envelope, body=b""))
             for number, run in sorted(self._jobs.get(job_id, {}).items())
         )
+
+    def _run_story(self, job_id: str, number: int, envelope: Envelope) -> RunStory:
+        run = self._jobs[job_id][number]
+        return RunStory(
+            number,
+            envelope,
+            run.ended_at,
+            run.end,
+            run.buried,
+            run.forget_at,
+            self._limits.last_turn(job_id, number),
+            tuple(attempt.story() for _, attempt in sorted(run.attempts.items())),
+            run.undelivered,
+        )
+
+    # What is heard of a job later
+
+    async def find(self, message_id: str) -> tuple[str, int, int] | None:
+        """See ``ports.Reports``."""
+        return next(
+            (
+                (job_id, number, attempt.number)
+                for job_id, runs in self._jobs.items()
+                for number, run in runs.items()
+                for attempt in run.attempts.values()
+                if attempt.provider_message_id == message_id
+            ),
+            None,
+        )
+
+    async def look_up(self, job_id: str) -> JobStory | None:
+        """See ``ports.Reports``."""
+        runs = self._jobs.get(job_id)
+        if not runs:
+            return None
+        now = self._clock()
+        stories = tuple(self._run_story(job_id, number, run.told_at(now)) for number, run in sorted(runs.items()))
+        return JobStory(job_id, stories, self._version(job_id))
+
+    async def amend(self, story: JobStory, amendment: Amendment) -> bool:
+        """See ``ports.Reports``."""
+        if self._version(story.job_id) != story.version:
+            return False
+        run, attempt = self._attempt(story.job_id, amendment.run, amendment.attempt)
+        attempt.reports = dict(amendment.reports)
+        attempt.provider_message_id = attempt.provider_message_id or amendment.message_id
+        change, now = amendment.change, self._clock()
+        if change is not None:
+            attempt.state, attempt.kind, attempt.step, attempt.lease_until = (
+                change.state,
+                change.kind,
+                change.step,
+                None,
+            )
+            attempt.due_at = change.step.next.due_at if change.step and change.step.next else None
+            attempt.recorded_at = attempt.recorded_at or now
+        if amendment.end is not None:
+            run.end, run.ended_at = amendment.end, run.ended_at or now
+        if amendment.reopened:
+            # The job is under way again, and needs its body for as long as that lasts.
+            run.end = run.ended_at = run.kept_until = None
+        run.undelivered = amendment.undelivered
+        if amendment.end is not None and amendment.end.letter is not None:
+            run.kept_until = None
+        if amendment.body is not None:
+            run.keep_body(amendment.body)
+        return True
+
+    def _version(self, job_id: str) -> str:
+        return hashlib.sha256(pickle.dumps(self._jobs.get(job_id))).hexdigest()
 
     # What is known, and what is written down
 
@@ -281,7 +286,7 @@ class MemoryLedger:
             return Known()
         number = max(runs)
         highest = runs[number].highest
-        accepted = [number for number, run in runs.items() if run.end_status == "accepted"]
+        accepted = [number for number, run in runs.items() if run.stands_accepted]
         return Known(
             Run(
                 number,
@@ -293,11 +298,11 @@ class MemoryLedger:
             max(accepted, default=None),
         )
 
-    def _attempt(self, job_id: str, run: int, number: int) -> tuple[_Run, _Attempt]:
+    def _attempt(self, job_id: str, run: int, number: int) -> tuple[KnownRun, KnownAttempt]:
         known = self._jobs[job_id][run]
         return known, known.attempts[number]
 
-    def _attempt_of(self, ticket: Ticket) -> _Attempt | None:
+    def _attempt_of(self, ticket: Ticket) -> KnownAttempt | None:
         run = self._jobs.get(ticket.job_id, {}).get(ticket.run)
         return run.attempts.get(ticket.attempt) if run else None
 
@@ -328,7 +333,7 @@ class MemoryLedger:
     def _granted(self, request: ClaimRequest, now: float, *, start_at: float, probe: bool = False) -> Claimed:
         wish, lease_until = request.wish, now + request.lease_s
         run = self._remembered(request)
-        run.attempts[wish.attempt] = _Attempt(wish.attempt, request.token, now, lease_until, start_at, probe)
+        run.attempts[wish.attempt] = KnownAttempt(wish.attempt, request.token, now, lease_until, start_at, probe)
         ticket = Ticket(request.job_id, wish.run, wish.attempt, request.token)
         return Claimed(ticket, self._history(request, before=wish.attempt), start_at, probe)
 
@@ -342,9 +347,9 @@ class MemoryLedger:
         attempt.lease_until = now + request.lease_s
         return Claimed(ticket, self._history(request, before=wish.attempt), attempt.start_at, attempt.probe)
 
-    def _remembered(self, request: ClaimRequest) -> _Run:
+    def _remembered(self, request: ClaimRequest) -> KnownRun:
         runs = self._jobs.setdefault(request.job_id, {})
-        fresh = _Run(request.envelope, request.forget_at)
+        fresh = KnownRun(request.envelope, request.forget_at)
         return runs.setdefault(request.wish.run, fresh)
 
     def _ended_without_request(self, request: ClaimRequest, step: Step, now: float) -> Recorded:
@@ -353,42 +358,28 @@ class MemoryLedger:
         run.finish(step, now)
         return Recorded(envelope, step)
 
-    def _record(self, ticket: Ticket, attempt: _Attempt, entry: Entry, now: float) -> Recorded | None:
+    def _record(self, ticket: Ticket, attempt: KnownAttempt, entry: Entry, now: float) -> Recorded | None:
         run, ours = self._jobs[ticket.job_id][ticket.run], attempt.token == ticket.token
         accepted = entry.provider_message_id is not None
         settles = (ours and attempt.state is State.CLAIMED) or (accepted and attempt.state is State.UNKNOWN)
         if settles and run.end is None:
             self._write(run, attempt, entry, now)
-            return Recorded(run.envelope, entry.step)
+            return run.recorded(entry.step)
         if ours and attempt.state is State.SETTLED:
             # The same call again: the first one was done, but its answer was lost on the way.
             return run.recorded_end() if run.end is not None else None
         if ours and attempt.state is entry.state:
-            return Recorded(run.envelope, entry.step)
+            return run.recorded(entry.step)
         # Too late: somebody has drawn another conclusion, which stands. The provider's id is kept all the same.
         attempt.provider_message_id = attempt.provider_message_id or entry.provider_message_id
         return None
 
     @staticmethod
-    def _write(run: _Run, attempt: _Attempt, entry: Entry, now: float) -> None:
+    def _write(run: KnownRun, attempt: KnownAttempt, entry: Entry, now: float) -> None:
         step = entry.step
         attempt.state, attempt.kind, attempt.recorded_at, attempt.lease_until = entry.state, entry.kind, now, None
         attempt.due_at = step.next.due_at if step.next else None
         attempt.step = None if step.ends_job else step
         attempt.provider_message_id = entry.provider_message_id
         if step.ends_job:
-            run.finish(step, now)
-
-
-def _told(attempt: _Attempt) -> AttemptStory:
-    return AttemptStory(
-        attempt.number,
-        attempt.state,
-        attempt.kind,
-        attempt.claimed_at,
-        attempt.recorded_at,
-        attempt.lease_until,
-        attempt.due_at,
-        attempt.provider_message_id,
-        attempt.step,
-    )
+            run.finish(step, now, entry.kept)

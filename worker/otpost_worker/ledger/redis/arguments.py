@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from otpost_worker.ledger.coding import envelope_to_json
+from otpost_worker.ledger.coding import envelope_to_json, reports_to_json
 
 if TYPE_CHECKING:
     from otpost_worker.attempts import Wish
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from otpost_worker.pacing import Lane
     from otpost_worker.ports import ClaimRequest, Entry
     from otpost_worker.standing import Heard
+    from otpost_worker.stories import Amendment, JobStory
 
 Arguments = tuple[str | bytes, ...]
 
@@ -76,6 +77,28 @@ def step_arguments(step: Step) -> Arguments:
     """Write a step: itself, its status where it ends the job, and whether it has a dead letter."""
     ends = step.event is not None and step.ends_job
     return step.to_json(), step.event.status if step.event and ends else "", flag(value=step.letter is not None)
+
+
+def amendment_arguments(story: JobStory, amendment: Amendment, offset: ClockOffset) -> Arguments:
+    """Write what a report changes, and which state of the job it was judged by."""
+    change, end, body = amendment.change, amendment.end, amendment.body
+    step = change.step if change else None
+    return (
+        story.version,
+        str(amendment.run),
+        str(amendment.attempt),
+        reports_to_json(amendment.reports),
+        amendment.message_id or "",
+        change.state if change else "",
+        change.kind or "" if change else "",
+        step.to_json() if step else "",
+        number(offset.to_redis(step.next.due_at)) if step and step.next else "",
+        *(step_arguments(end) if end else ("", "", "")),
+        flag(value=amendment.reopened),
+        flag(value=amendment.undelivered),
+        flag(value=body is not None),
+        body or b"",
+    )
 
 
 def heard_arguments(heard: Heard, retry: tuple[str, int, int] | None, offset: ClockOffset) -> Arguments:

@@ -21,6 +21,16 @@ def job_key(job_id: str) -> str:
     return f"{PREFIX}job:{job_id}"
 
 
+def kept_key(job_id: str, run: int) -> str:
+    """Name the body that is kept until the deadline of a run that was accepted."""
+    return f"{PREFIX}kept:{run}:{job_id}"
+
+
+def message_key(message_id: str, identity: str) -> str:
+    """Name what tells whose message this is; *identity* keeps the number out of it that such an id holds."""
+    return f"{PREFIX}message:{pseudonym(message_id, identity.encode()).hex()}"
+
+
 def turns_key(job_id: str) -> str:
     """Name the turns that a job has booked with its recipient."""
     return f"{PREFIX}turns:{job_id}"

@@ -20,6 +20,7 @@ import structlog
 
 from otpost_worker.ledger.redis import replies
 from otpost_worker.ledger.redis.arguments import (
+    amendment_arguments,
     copy_arguments,
     entry_arguments,
     heard_arguments,
@@ -28,7 +29,16 @@ from otpost_worker.ledger.redis.arguments import (
     step_arguments,
     wish_arguments,
 )
-from otpost_worker.ledger.redis.keys import IDENTITY, SCHEMA, holds_key, job_key, lane_keys
+from otpost_worker.ledger.redis.keys import (
+    IDENTITY,
+    SCHEMA,
+    holds_key,
+    job_key,
+    kept_key,
+    lane_keys,
+    message_key,
+    turns_key,
+)
 from otpost_worker.ledger.redis.reading import SCHEMA_VERSION, RedisReader
 from otpost_worker.ledger.redis.scripts import read_scripts
 from otpost_worker.ports import Noted
@@ -41,6 +51,7 @@ if TYPE_CHECKING:
     from otpost_worker.ledger.redis.arguments import Arguments
     from otpost_worker.ledger.redis.scripts import Script
     from otpost_worker.ports import ClaimReply, ClaimRequest, Clock, Entry, Recorded, Ticket
+    from otpost_worker.stories import Amendment, JobStory
 
 _STALE: Final = b"stale"
 
@@ -102,10 +113,14 @@ class RedisLedger(RedisReader):
         heard = entry.heard if entry.heard and entry.heard.signal is not Signal.NOTHING else None
         told, *reply = await self._ask(
             self._scripts.record,
-            [job_key(ticket.job_id), *(lane_keys(ticket.job_id, heard.lane, self._identity) if heard else ())],
+            [
+                *self._keys(ticket.job_id, ticket.run, entry.provider_message_id),
+                *(lane_keys(ticket.job_id, heard.lane, self._identity) if heard else ()),
+            ],
             lambda: (
                 *_place(ticket),
                 *entry_arguments(entry, offset),
+                entry.kept,
                 *(heard_arguments(heard, entry.retry_of(ticket), offset) if heard else ()),
             ),
         )
@@ -144,7 +159,36 @@ class RedisLedger(RedisReader):
 
     async def note_buried(self, job_id: str, run: int) -> None:
         """See ``ports.Ledger``."""
-        await self._run(self._scripts.note_buried, [job_key(job_id)], (str(run),))
+        await self._run(self._scripts.note_buried, [job_key(job_id), kept_key(job_id, run)], (str(run),))
+
+    # What is heard of a job later
+
+    async def find(self, message_id: str) -> tuple[str, int, int] | None:
+        """See ``ports.Reports``."""
+        (value,) = await self._link.ask(("GET", message_key(message_id, self._identity)))
+        return replies.place_of_message(value)
+
+    async def look_up(self, job_id: str) -> JobStory | None:
+        """See ``ports.Reports``."""
+        job, turns = await self._link.ask(("HGETALL", job_key(job_id)), ("HGETALL", turns_key(job_id)))
+        if not job:
+            return None
+        runs = [int(name[1:]) for name in job if name.startswith(b"r")]
+        kept = await self._link.ask(*(("GET", kept_key(job_id, run)) for run in runs))
+        return replies.job_story(job_id, job, turns, dict(zip(runs, kept, strict=True)), self._offset)
+
+    async def amend(self, story: JobStory, amendment: Amendment) -> bool:
+        """See ``ports.Reports``."""
+        reply = await self._ask(
+            self._scripts.amend,
+            self._keys(story.job_id, amendment.run, amendment.message_id),
+            lambda: amendment_arguments(story, amendment, self._offset),
+        )
+        return reply[0] == b"done"
+
+    def _keys(self, job_id: str, run: int, message_id: str | None) -> list[str]:
+        """Name the job, what is kept of its body, and the provider's message: without one, a name that nothing has."""
+        return [job_key(job_id), kept_key(job_id, run), message_key(message_id or "", self._identity)]
 
     async def keep_small(self) -> None:
         """Wait for ever: Redis forgets by itself."""

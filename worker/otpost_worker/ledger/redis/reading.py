@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from otpost_worker.ledger.redis.scripts import Script
-    from otpost_worker.ports import Clock, RunStory, SenderReport
+    from otpost_worker.ports import Clock, SenderReport
+    from otpost_worker.stories import RunStory
 
 # Kept in Redis, so that an older worker does not write into a newer one's keys.
 SCHEMA_VERSION: Final = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,10 @@ import orjson
 from otpost_worker.attempts import Acknowledge, State, Wait
 from otpost_worker.decision import History
 from otpost_worker.envelope import Step
-from otpost_worker.ledger.coding import envelope_from_json, error_from_json
+from otpost_worker.ledger.coding import envelope_from_json, error_from_json, reports_from_json
 from otpost_worker.outcome import Kind
 from otpost_worker.pacing import HOLD_KEPT_S, Cut, Hold, current_rate
 from otpost_worker.ports import (
-    AttemptStory,
     Claimed,
     ClaimReply,
     ClaimRequest,
@@ -24,11 +24,11 @@ from otpost_worker.ports import (
     MustEnd,
     NoRoom,
     Recorded,
-    RunStory,
     SenderReport,
     Ticket,
 )
 from otpost_worker.standing import Change, News
+from otpost_worker.stories import AttemptStory, JobStory, RunStory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,7 +78,7 @@ def recorded_end(reply: Sequence[bytes]) -> Recorded:
     """Read an end that was recorded, without its dead letter where that is noted."""
     envelope, body, step, buried = reply
     end = Step.from_json(step)
-    return Recorded(envelope_from_json(envelope, body), Step(end.event) if buried else end)
+    return Recorded(envelope_from_json(envelope, body), replace(end, letter=None) if buried else end)
 
 
 def news(reply: bytes, heard: Heard | None, offset: ClockOffset) -> tuple[News, ...]:
@@ -167,6 +167,30 @@ def story(job: Mapping[bytes, bytes], turns: Mapping[bytes, bytes], offset: Cloc
     return tuple(_run_story(number, run, fields, turns, offset) for number, run in sorted(runs.items()))
 
 
+def job_story(
+    job_id: str,
+    job: Mapping[bytes, bytes],
+    turns: Mapping[bytes, bytes],
+    kept: Mapping[int, bytes | None],
+    offset: ClockOffset,
+) -> JobStory:
+    """Read the same with the bodies; *kept* by run: those that are there although their runs have ended."""
+    runs = tuple(
+        replace(one, envelope=replace(one.envelope, body=job.get(f"b{one.run}".encode()) or kept.get(one.run) or b""))
+        for one in story(job, turns, offset)
+    )
+    written = (name + b"=" + value for name, value in sorted(job.items()) if not name.startswith(b"b"))
+    return JobStory(job_id, runs, hashlib.sha1(b"\n".join(written), usedforsecurity=False).hexdigest())
+
+
+def place_of_message(value: bytes | None) -> tuple[str, int, int] | None:
+    """Read whose message it is: the job, its run and attempt."""
+    if value is None:
+        return None
+    run, attempt, job_id = value.decode().split("/", 2)
+    return job_id, int(run), int(attempt)
+
+
 def _run_story(
     number: int, run: Mapping[str, str], fields: Mapping[str, bytes], turns: Mapping[bytes, bytes], offset: ClockOffset
 ) -> RunStory:
@@ -183,6 +207,7 @@ def _run_story(
         _moment(run["forget_at"], offset),
         offset.to_worker(max(booked)) if booked else None,
         tuple(_attempt_story(one, orjson.loads(value), offset) for one, value in sorted(attempts.items())),
+        "undelivered" in run,
     )
 
 
@@ -206,4 +231,5 @@ def _attempt_story(number: int, attempt: Mapping[str, Any], offset: ClockOffset)
         moment("due_at"),
         attempt.get("provider_message_id"),
         _step(step.encode(), attempt.get("due_at", "").encode(), offset) if step else None,
+        reports_from_json(attempt.get("reports")),
     )

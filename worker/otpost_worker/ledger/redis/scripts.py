@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import Final
 
 from otpost_worker import pacing, standing
+from otpost_worker.ports import REMEMBERED_AFTER_DEADLINE_S
 
 # What nobody has used for so long is a stranger: a sender's pace, and the state of a quota.
 SENDER_KEPT_S: Final = 30 * 24 * 3600.0
@@ -34,6 +35,7 @@ CONSTANTS: Final[dict[str, float]] = {
     "PATIENCE_S": PATIENCE_S,
     "PROBE_S": pacing.PROBE_S,
     "QUOTA_PAUSE_S": standing.QUOTA_PAUSE_S,
+    "REMEMBERED_AFTER_DEADLINE_S": REMEMBERED_AFTER_DEADLINE_S,
     "SENDER_KEPT_S": SENDER_KEPT_S,
     "TURN_KEPT_S": pacing.TURN_KEPT_S,
     "TURN_TOLERANCE_S": pacing.TURN_TOLERANCE_S,
@@ -68,6 +70,7 @@ class Scripts:
     refuse: Script
     release: Script
     note_buried: Script
+    amend: Script
     probe_soon: Script
 
     def all(self) -> tuple[Script, ...]:
@@ -85,5 +88,6 @@ def read_scripts() -> Scripts:
         refuse=_script("times", "job", "refuse"),
         release=_script("times", "job", "release"),
         note_buried=_script("times", "job", "note_buried"),
+        amend=_script("times", "job", "amend"),
         probe_soon=_script("times", "holds", "probe_soon"),
     )

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
 
-from otpost_worker.ledger.sqlite import limits, operations, stories
+from otpost_worker.ledger.sqlite import amending, limits, operations, stories
 from otpost_worker.ledger.sqlite.rows import SCHEMA, SCHEMA_VERSION, UPGRADES
 from otpost_worker.ports import (
     ClaimReply,
@@ -31,7 +31,6 @@ from otpost_worker.ports import (
     LedgerUnavailable,
     Noted,
     Recorded,
-    RunStory,
     SenderReport,
     Ticket,
 )
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
 
     from otpost_worker.envelope import Step
     from otpost_worker.ports import Clock
+    from otpost_worker.stories import Amendment, JobStory, RunStory
 
 T = TypeVar("T")
 
@@ -159,6 +159,18 @@ class SqliteLedger:
     async def story(self, job_id: str) -> tuple[RunStory, ...]:
         """See ``ports.Archive``."""
         return await self._do(lambda db: stories.story(db, job_id))
+
+    async def find(self, message_id: str) -> tuple[str, int, int] | None:
+        """See ``ports.Reports``."""
+        return await self._do(lambda db: amending.find(db, message_id))
+
+    async def look_up(self, job_id: str) -> JobStory | None:
+        """See ``ports.Reports``."""
+        return await self._do(lambda db: stories.look_up(db, job_id, self._clock()))
+
+    async def amend(self, story: JobStory, amendment: Amendment) -> bool:
+        """See ``ports.Reports``."""
+        return await self._do(lambda db: amending.amend(db, story, amendment, self._clock()))
 
     async def tidy(self) -> bool:
         """Forget what is old, and empty the log; tells whether that could be done, or has to be tried again.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple, assert_never
 
 from otpost_worker.attempts import (
@@ -27,6 +28,7 @@ from otpost_worker.outcome import Kind
 from otpost_worker.pacing import Full, Go, Held, TakeTurn
 from otpost_worker.pacing import NoRoom as NoTurn
 from otpost_worker.ports import (
+    REMEMBERED_AFTER_DEADLINE_S,
     Claimed,
     ClaimReply,
     ClaimRequest,
@@ -138,11 +140,13 @@ def _remember_run(db: sqlite3.Connection, request: ClaimRequest) -> None:
 
 
 def _known(db: sqlite3.Connection, job_id: str) -> Known:
-    runs = db.execute("SELECT run, end_status FROM runs WHERE job_id = ? ORDER BY run DESC", (job_id,)).fetchall()
+    runs = db.execute(
+        "SELECT run, end_status, undelivered FROM runs WHERE job_id = ? ORDER BY run DESC", (job_id,)
+    ).fetchall()
     if not runs:
         return Known()
-    number, end_status = runs[0]
-    accepted = next((run for run, status in runs if status == "accepted"), None)
+    number, end_status, _ = runs[0]
+    accepted = next((run for run, status, undelivered in runs if status == "accepted" and not undelivered), None)
     return Known(Run(number, end_status is not None, _highest(db, job_id, number)), accepted)
 
 
@@ -179,9 +183,14 @@ def _recorded_end(db: sqlite3.Connection, job_id: str, run: int) -> Recorded:
         "SELECT end_step, buried FROM runs WHERE job_id = ? AND run = ?", (job_id, run)
     ).fetchone()
     end = Step.from_json(step)
-    if buried:
-        end = Step(end.event)
-    return Recorded(_envelope(db, job_id, run), end)
+    return _recorded(db, job_id, run, replace(end, letter=None) if buried else end)
+
+
+def _recorded(db: sqlite3.Connection, job_id: str, run: int, step: Step) -> Recorded:
+    """Give *step* to be published, with the body where it needs one."""
+    envelope = _envelope(db, job_id, run)
+    needs_body = step.letter is not None or not step.ends_job
+    return Recorded(envelope if needs_body else replace(envelope, body=b""), step)
 
 
 def _recorded_step(db: sqlite3.Connection, request: ClaimRequest, attempt: int) -> Recorded:
@@ -251,12 +260,12 @@ def _record(db: sqlite3.Connection, ticket: Ticket, entry: Entry, claim: _Claim,
     settles = (ours and state == State.CLAIMED) or (accepted and state == State.UNKNOWN)
     if settles and end_status is None:
         _write_entry(db, ticket, entry, now)
-        return Recorded(_envelope(db, ticket.job_id, ticket.run), entry.step)
+        return _recorded(db, ticket.job_id, ticket.run, entry.step)
     if ours and state == State.SETTLED:
         # The same call again: the first one was committed, but its answer was lost on the way.
         return _recorded_end(db, ticket.job_id, ticket.run) if end_status else None
     if ours and state == entry.state:
-        return Recorded(_envelope(db, ticket.job_id, ticket.run), entry.step)
+        return _recorded(db, ticket.job_id, ticket.run, entry.step)
     # Too late: somebody has drawn another conclusion, which stands. The provider's id is kept all the same.
     db.execute(
         "UPDATE attempts SET provider_message_id = coalesce(provider_message_id, ?)"
@@ -284,17 +293,17 @@ def _write_entry(db: sqlite3.Connection, ticket: Ticket, entry: Entry, now: floa
         ),
     )
     if entry.step.ends_job:
-        _write_end(db, ticket.job_id, ticket.run, entry.step, now)
+        _write_end(db, ticket.job_id, ticket.run, entry.step, now, kept=entry.kept)
 
 
-def _write_end(db: sqlite3.Connection, job_id: str, run: int, step: Step, now: float) -> None:
+def _write_end(db: sqlite3.Connection, job_id: str, run: int, step: Step, now: float, *, kept: bytes = b"") -> None:
     event = step.event
     assert event is not None  # noqa: S101 - Step.ends_job implies it
-    # The body goes with the end, unless its dead letter may still have to be written.
+    # The body goes with the end, unless its dead letter may still have to be written, or the end may be taken back.
     db.execute(
-        "UPDATE runs SET end_status = ?, end_step = ?, ended_at = ?, body = CASE WHEN ? THEN body END"
-        " WHERE job_id = ? AND run = ?",
-        (event.status, step.to_json(), now, step.letter is not None, job_id, run),
+        "UPDATE runs SET end_status = ?, end_step = ?, ended_at = ?, kept = ?,"
+        " body = CASE WHEN ? THEN ? WHEN ? THEN body END WHERE job_id = ? AND run = ?",
+        (event.status, step.to_json(), now, bool(kept), bool(kept), kept, step.letter is not None, job_id, run),
     )
 
 
@@ -367,12 +376,15 @@ def note_buried(db: sqlite3.Connection, job_id: str, run: int) -> None:
     """Note that a dead letter is confirmed; nothing needs the body any more."""
     # Not before its end is recorded: until then another worker may have to take the job further.
     db.execute(
-        "UPDATE runs SET buried = 1, body = NULL WHERE job_id = ? AND run = ? AND end_status IS NOT NULL", (job_id, run)
+        "UPDATE runs SET buried = 1, body = NULL, kept = 0 WHERE job_id = ? AND run = ? AND end_status IS NOT NULL",
+        (job_id, run),
     )
 
 
 def forget(db: sqlite3.Connection, now: float) -> int:
     """Forget the oldest of what is past its time; returns how many runs."""
+    deadline = now + REMEMBERED_AFTER_DEADLINE_S
+    db.execute("UPDATE runs SET body = NULL, kept = 0 WHERE kept AND forget_at < ?", (deadline,))
     old = db.execute("SELECT job_id, run FROM runs WHERE forget_at < ? LIMIT ?", (now, _FORGET_BATCH)).fetchall()
     db.executemany("DELETE FROM attempts WHERE job_id = ? AND run = ?", old)
     db.executemany("DELETE FROM runs WHERE job_id = ? AND run = ?", old)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
-    from otpost_worker.ports import Clock, RunStory, SenderReport
+    from otpost_worker.ports import Clock, SenderReport
+    from otpost_worker.stories import RunStory
 
 T = TypeVar("T")
 

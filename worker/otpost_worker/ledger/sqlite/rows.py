@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 # Kept in the file's user_version, so that an older worker does not write into a newer one's tables.
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS runs (
         job_id TEXT NOT NULL,
@@ -17,9 +17,12 @@ SCHEMA: Final = (
         buried INTEGER NOT NULL DEFAULT 0,
         forget_at REAL NOT NULL,
         ended_at REAL,
+        undelivered INTEGER NOT NULL DEFAULT 0, -- accepted, and given up by the provider after that
+        kept INTEGER NOT NULL DEFAULT 0,        -- the body is there until the deadline, although the run has ended
         PRIMARY KEY (job_id, run)
     ) WITHOUT ROWID""",
     "CREATE INDEX IF NOT EXISTS runs_forget_at ON runs (forget_at)",
+    "CREATE INDEX IF NOT EXISTS runs_kept ON runs (forget_at) WHERE kept",
     """CREATE TABLE IF NOT EXISTS attempts (
         job_id TEXT NOT NULL,
         run INTEGER NOT NULL,
@@ -36,8 +39,10 @@ SCHEMA: Final = (
         start_at REAL NOT NULL DEFAULT 0,
         probe INTEGER NOT NULL DEFAULT 0,
         news BLOB,                    -- what its outcome changed about the sender, as JSON
+        reports BLOB,                 -- what was heard of it beside its answer, as JSON
         PRIMARY KEY (job_id, run, attempt)
     ) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS attempts_message ON attempts (provider_message_id) WHERE provider_message_id NOT NULL",
     """CREATE TABLE IF NOT EXISTS senders (
         sender TEXT PRIMARY KEY,
         paid_until REAL NOT NULL DEFAULT 0, -- until when every start that was booked is paid for
@@ -87,5 +92,10 @@ UPGRADES: Final[dict[int, tuple[str, ...]]] = {
         "ALTER TABLE attempts ADD COLUMN start_at REAL NOT NULL DEFAULT 0",
         "ALTER TABLE attempts ADD COLUMN probe INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE attempts ADD COLUMN news BLOB",
+    ),
+    2: (
+        "ALTER TABLE runs ADD COLUMN undelivered INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE runs ADD COLUMN kept INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE attempts ADD COLUMN reports BLOB",
     ),
 }

@@ -1,5 +1,6 @@
 -- A job is one hash. Its fields: for run 1 "r1" (JSON) and "b1" (the body, while anything can need it), for attempt 2
 -- of run 1 "a1.2" (JSON). Inside the JSON every value is text, as cjson would cut the digits of a time.
+-- What is kept of a body after its run was accepted is a key of its own, which goes by itself at the deadline.
 
 local Job = {}
 Job.__index = Job
@@ -44,7 +45,7 @@ end
 function Job:accepted_run()
     local last
     for number, run in pairs(self.runs) do
-        if run.status == "accepted" and (last == nil or number > last) then
+        if run.status == "accepted" and run.undelivered == nil and (last == nil or number > last) then
             last = number
         end
     end
@@ -54,7 +55,7 @@ end
 function Job:save_run(run)
     redis.call("HSET", self.key, "r" .. run.number, cjson.encode({
         envelope = run.envelope, forget_at = run.forget_at, status = run.status, step = run.step,
-        ended_at = run.ended_at, buried = run.buried,
+        ended_at = run.ended_at, buried = run.buried, undelivered = run.undelivered,
     }))
 end
 
@@ -63,7 +64,7 @@ function Job:save_attempt(run, attempt)
         state = attempt.state, token = attempt.token, lease_until = attempt.lease_until, start_at = attempt.start_at,
         probe = attempt.probe, claimed_at = attempt.claimed_at, recorded_at = attempt.recorded_at, kind = attempt.kind,
         due_at = attempt.due_at, step = attempt.step, provider_message_id = attempt.provider_message_id,
-        news = attempt.news,
+        news = attempt.news, reports = attempt.reports,
     }))
 end
 
@@ -92,6 +93,47 @@ function Job:forget_body(run)
         self.bodies[run.number] = nil
         redis.call("HDEL", self.key, "b" .. run.number)
     end
+end
+
+function Job:keep_body(run, body)
+    self.bodies[run.number] = body
+    redis.call("HSET", self.key, "b" .. run.number, body)
+end
+
+-- Keep the copy of a body that may have to be sent once more, where there is time left for that.
+local function keep_until_deadline(key, run, body, now)
+    local left = tonumber(run.forget_at) - REMEMBERED_AFTER_DEADLINE_S - now
+    if left > 0 then
+        redis.call("SET", key, body)
+        keep(key, left)
+    else
+        redis.call("DEL", key)
+    end
+end
+
+-- Let the provider's id tell whose message it is, for as long as the job is remembered.
+function Job:name_message(key, run, attempt, now)
+    local job_id = string.sub(self.key, string.len("{otpost}:job:") + 1)
+    redis.call("SET", key, run.number .. "/" .. attempt.number .. "/" .. job_id)
+    keep(key, math.max(tonumber(run.forget_at) - now, 60))
+end
+
+-- Digests all but the bodies: it changes with every write.
+function Job.version(key)
+    local flat = redis.call("HGETALL", key)
+    local names, values = {}, {}
+    for i = 1, #flat, 2 do
+        if string.sub(flat[i], 1, 1) ~= "b" then
+            table.insert(names, flat[i])
+            values[flat[i]] = flat[i + 1]
+        end
+    end
+    table.sort(names)
+    local all = {}
+    for _, name in ipairs(names) do
+        table.insert(all, name .. "=" .. values[name])
+    end
+    return redis.sha1hex(table.concat(all, "\n"))
 end
 
 function Job:body(run)

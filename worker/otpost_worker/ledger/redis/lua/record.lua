@@ -1,5 +1,6 @@
 -- The ledger's record: the outcome of a claim, and what it says about its sender.
--- KEYS: the job; where something was heard also its turns, the sender, the pair, the quota, the sender's holds.
+-- KEYS: the job, what is kept of its body, the provider's message; where something was heard also its turns, the
+-- sender, the pair, the quota, the sender's holds.
 
 local now = clock(ARGV[1])
 if is_stale(now, tonumber(ARGV[2])) then
@@ -10,7 +11,9 @@ local entry = {
     state = ARGV[6], kind = optional(ARGV[7]), step = ARGV[8], status = optional(ARGV[9]), has_letter = ARGV[10] == "1",
     due_at = optional(ARGV[11]), message_id = optional(ARGV[12]),
 }
-local TURNS, SENDER, PAIR, QUOTA, HOLDS = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local kept = ARGV[13]
+local KEPT, MESSAGE = KEYS[2], KEYS[3]
+local TURNS, SENDER, PAIR, QUOTA, HOLDS = KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 
 local job = Job.load(KEYS[1])
 local run = job.runs[number]
@@ -77,12 +80,12 @@ local function hear_signal()
     if SENDER == nil then
         return {}
     end
-    local template = ARGV[17]
+    local template = ARGV[18]
     local heard = {
-        signal = ARGV[13], begun_at = tonumber(ARGV[14]), pause_s = tonumber(ARGV[15]), rate = tonumber(ARGV[16]),
-        error = optional(ARGV[18]), remedy = optional(ARGV[19]), pair_until = tonumber(ARGV[20]),
+        signal = ARGV[14], begun_at = tonumber(ARGV[15]), pause_s = tonumber(ARGV[16]), rate = tonumber(ARGV[17]),
+        error = optional(ARGV[19]), remedy = optional(ARGV[20]), pair_until = tonumber(ARGV[21]),
     }
-    put_off_pair(heard, optional(ARGV[21]), tonumber(ARGV[22]))
+    put_off_pair(heard, optional(ARGV[22]), tonumber(ARGV[23]))
     local standing = read_standing(template)
     local cut, unanswered, quota_until = standing.cut, standing.unanswered, standing.quota_until
     local pauses, sender_hold, template_hold = standing.quota_pauses, standing.sender_hold, standing.template_hold
@@ -110,6 +113,9 @@ local function record()
     local settles = (ours and attempt.state == "claimed") or (entry.message_id ~= nil and attempt.state == "unknown")
     if settles and run.status == nil then
         job:write_entry(run, attempt, entry, now)
+        if kept ~= "" then
+            keep_until_deadline(KEPT, run, kept, now)
+        end
         return "entry", run.envelope, job:body(run)
     end
     if ours and attempt.state == "settled" then
@@ -144,6 +150,9 @@ else
     end
 end
 local reply = { record() }
+if attempt ~= nil and entry.message_id ~= nil and attempt.provider_message_id == entry.message_id then
+    job:name_message(MESSAGE, run, attempt, now)
+end
 if not again and attempt ~= nil and attempt.news ~= nil then
     job:save_attempt(run, attempt)
 end

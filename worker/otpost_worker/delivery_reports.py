@@ -1,0 +1,182 @@
+"""The way of a report: look up, judge, write down, publish. It knows ports only.
+
+When ``take`` or ``check`` returns, whatever follows has been confirmed, and the message may be acknowledged. When it is
+cancelled, the same message comes once more: what was written down by then is published again, and nothing twice over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, assert_never
+
+import structlog
+
+from otpost_worker.ports import Posted, Recorded
+from otpost_worker.statuses import Follow, Heard, Later, Nothing, Terms, Verdict, follow, hearing_of, miss
+from otpost_worker.updates import Ignored, MessageReport, ProviderError, Reported
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from otpost_worker.decision import Policy
+    from otpost_worker.outcome import Refused
+    from otpost_worker.ports import Broker, Clock, Codes, Observer, Reports
+    from otpost_worker.recording import Records
+    from otpost_worker.settling import Settler
+    from otpost_worker.stories import JobStory
+    from otpost_worker.updates import Update
+
+# A report may overtake the record of what it is about, and ours may be held up by a ledger that is away: in all it is
+# tried for about four minutes, which is longer than any of that takes.
+PAUSES_S: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0)
+
+_NO_ERROR: Final = ProviderError(None)
+
+_log = structlog.get_logger("otpost.reports")
+
+
+class DeliveryReports:
+    """Takes what the provider reports; safe to use for many reports at once.
+
+    *read*: reads a webhook's body. *write*: makes a body of one report. *place_of*: reads our own word for an attempt.
+    *refusal_of*: what a failure means by the provider's table. *policy_of*, *watch_s_of*: those of a sender, by its
+    name; *watch_s_of* gives None where no deliveries are watched. *provider*: what results call it.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it takes of the world, each by its name
+        self,
+        *,
+        ledger: Reports,
+        broker: Broker,
+        codes: Codes,
+        records: Records,
+        settler: Settler,
+        observer: Observer,
+        clock: Clock,
+        random: Callable[[], float],
+        read: Callable[[bytes], Iterable[Update]],
+        write: Callable[[MessageReport], bytes],
+        place_of: Callable[[str], tuple[str, int, int] | None],
+        refusal_of: Callable[[ProviderError], Refused],
+        policy_of: Callable[[str], Policy],
+        watch_s_of: Callable[[str], float | None],
+        provider: str,
+    ) -> None:
+        self._ledger = ledger
+        self._broker = broker
+        self._codes = codes
+        self._records = records
+        self._settler = settler
+        self._observer = observer
+        self._clock = clock
+        self._random = random
+        self._read = read
+        self._write = write
+        self._place_of = place_of
+        self._refusal_of = refusal_of
+        self._policy_of = policy_of
+        self._watch_s_of = watch_s_of
+        self._provider = provider
+
+    async def take(self, posted: Posted) -> None:
+        """Take everything that a webhook says."""
+        for index, update in enumerate(self._read(posted.body)):
+            match update:
+                case MessageReport():
+                    # The same report twice in one body is a copy, and not the same message once more.
+                    await self._report(update, replace(posted, token=f"{posted.token}/{index}"))
+                case Ignored(what):
+                    self._observer.report_heard("ignored")
+                    _log.info("webhook.ignored", what=what)
+                case _:
+                    self._observer.report_heard("other")
+
+    async def check(self, job_id: str, run: int, attempt: int, token: str) -> None:
+        """See to an attempt whose delivery should have been reported by now."""
+
+        def judge(story: JobStory) -> Verdict:
+            return miss(story, run, attempt, token, self._terms(story, run))
+
+        if isinstance(await self._judged(job_id, run, judge), Follow):
+            self._observer.report_heard("silence")
+
+    async def _report(self, report: MessageReport, posted: Posted) -> None:
+        place = self._place_of(report.callback) if report.callback else None
+        if place is None and report.message_id is not None:
+            message_id = report.message_id
+            place = await self._records.insist(lambda: self._ledger.find(message_id))
+        if place is None:
+            await self._postpone(report, posted)
+            return
+        job_id, run, attempt = place
+        heard = Heard(
+            hearing_of(report.status),
+            report.at if report.at is not None else self._clock(),
+            posted.token,
+            report.message_id,
+            self._refusal(report),
+        )
+        verdict = await self._judged(
+            job_id, run, lambda story: follow(heard, story, run, attempt, self._terms(story, run))
+        )
+        match verdict:
+            case Later() | None:
+                await self._postpone(report, posted)
+            case Nothing(why):
+                self._observer.report_heard(why)
+            case Follow():
+                self._observer.report_heard(heard.hearing)
+            case _:  # pragma: no cover
+                assert_never(verdict)
+
+    def _refusal(self, report: MessageReport) -> Refused | None:
+        if report.status is not Reported.FAILED:
+            return None
+        return self._refusal_of(report.error or _NO_ERROR)
+
+    async def _judged(self, job_id: str, run: int, judge: Callable[[JobStory], Verdict]) -> Verdict | None:
+        """Judge by what the ledger knows, and do what follows; None where it does not know the job."""
+        while True:
+            story = await self._records.insist(lambda: self._ledger.look_up(job_id))
+            if story is None:
+                return None
+            verdict = judge(story)
+            if not isinstance(verdict, Follow):
+                return verdict
+            if verdict.amendment is None:
+                await self._publish(verdict, story, run, again=True)
+                return verdict
+            amendment = verdict.amendment
+            # Somebody may have written to the job meanwhile: then it is another story.
+            if await self._records.insist(lambda: self._ledger.amend(story, amendment)):  # noqa: B023 - awaited here
+                await self._publish(verdict, story, run)
+                return verdict
+
+    async def _publish(self, follow_up: Follow, story: JobStory, run: int, *, again: bool = False) -> None:
+        envelope = next(one.envelope for one in story.runs if one.run == run)
+        for step in follow_up.steps:
+            recorded = Recorded(replace(envelope, run=run), step)
+            await self._settler.publish(recorded, story.job_id, sender=envelope.sender, again=again)
+        if follow_up.latency_s is not None:
+            self._observer.delivery_reported(envelope.sender, latency_s=follow_up.latency_s)
+
+    async def _postpone(self, report: MessageReport, posted: Posted) -> None:
+        if posted.tries >= len(PAUSES_S):
+            # Of a job that was forgotten, or of somebody else who sends with the same number.
+            self._observer.report_heard("stranger")
+            _log.info("report.of_no_job", status=report.status)
+            return
+        self._observer.report_heard("early")
+        later = Posted(self._write(report), posted.token, posted.tries + 1)
+        await self._broker.postpone_report(later, PAUSES_S[posted.tries])
+
+    def _terms(self, story: JobStory, run: int) -> Terms:
+        sender = next((one.envelope.sender for one in story.runs if one.run == run), "")
+        return Terms(
+            now=self._clock(),
+            random=self._random(),
+            policy=self._policy_of(sender),
+            provider=self._provider,
+            watch_s=self._watch_s_of(sender),
+            cover=self._codes.cover,
+        )
