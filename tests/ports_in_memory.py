@@ -22,7 +22,7 @@ from ledger_implementations import ledger_at
 from message_schemas import assert_job_agrees, assert_result, problems_of
 from otpost.sealing import PrivateKey
 from otpost_worker.decision import Policy
-from otpost_worker.deliver import Deliverer, Sender
+from otpost_worker.deliver import Deliverer, Sender, WatchTimes
 from otpost_worker.envelope import Defaults, Envelope
 from otpost_worker.keyring import Keyring
 from otpost_worker.metrics import Metrics
@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from ledger_implementations import Implementation, OpenLedger
     from otpost.event import SenderEvent
     from otpost_worker.envelope import Event, Letter, Step, Watch
-    from otpost_worker.ports import ClaimReply, ClaimRequest, Entry, Ledger, Message, Noted, Posted, Recorded, Ticket
+    from otpost_worker.ports import ClaimReply, ClaimRequest, Entry, Message, Noted, Posted, Recorded, Ticket
     from otpost_worker.standing import News
+    from otpost_worker.stories import Amendment, JobStory
 
 # 2026-11-23T20:00:00Z, when every test begins.
 NOW: Final = 1_795_464_000.0
@@ -215,7 +216,7 @@ class FatefulLedger:
     `after_claim` runs when a claim has been granted but not yet answered.
     """
 
-    def __init__(self, ledger: Ledger, fate: Fate, unavailable: Counter[str]) -> None:
+    def __init__(self, ledger: OpenLedger, fate: Fate, unavailable: Counter[str]) -> None:
         self._ledger = ledger
         self._fate = fate
         self._unavailable = unavailable
@@ -254,6 +255,16 @@ class FatefulLedger:
         self._begin("note_buried", "note")
         await self._ledger.note_buried(job_id, run)
         self._fate.meet("after", "note")
+
+    async def find(self, message_id: str) -> tuple[str, int, int] | None:
+        return await self._ledger.find(message_id)
+
+    async def look_up(self, job_id: str) -> JobStory | None:
+        self._begin("look_up", "look")
+        return await self._ledger.look_up(job_id)
+
+    async def amend(self, story: JobStory, amendment: Amendment) -> bool:
+        return await self._recording("amend", self._ledger.amend(story, amendment))
 
     async def _recording(self, operation: str, call: Coroutine[Any, Any, T]) -> T:
         try:
@@ -295,6 +306,7 @@ class World:
         self.broker = RecordingBroker(self.fate, self.put)
         self.policy = policy or Policy()
         self.rate = 80.0
+        self.watch: WatchTimes | None = None
         self.news: list[News] = []
         self.metrics = Metrics(["default"])
         self.defaults = Defaults("verification_code", "en_US")
@@ -342,12 +354,12 @@ class World:
                 continue
         raise AssertionError(f"the job goes round: {self.fate.passed[-20:]}")
 
-    def deliverer(self, ledger: Ledger) -> Deliverer:
+    def deliverer(self, ledger: OpenLedger) -> Deliverer:
         """Make the way of a job as a new worker would."""
         fateful = FatefulLedger(ledger, self.fate, self.unavailable)
         fateful.after_claim, fateful.refused = self.after_claim, self.refused
         return Deliverer(
-            Sender("default", self.provider, self.defaults, self.policy, self.rate, "default"),
+            Sender("default", self.provider, self.defaults, self.policy, self.rate, "default", self.watch),
             ledger=fateful,
             broker=self.broker,
             codes=Keyring((KEY,)),
@@ -355,7 +367,7 @@ class World:
             clock=self.clock,
             random=lambda: 1.0,
             stopping=self.stopping,
-            background=self._keep,
+            background=self.keep,
             tell=self.news.append,
         )
 
@@ -382,7 +394,8 @@ class World:
         """The reasons of the dead letters, two of one run counted as one."""
         return [reason for _, reason in dict.fromkeys((e.run, letter.reason) for e, letter in self.broker.letters)]
 
-    def _keep(self, work: Awaitable[None]) -> None:
+    def keep(self, work: Awaitable[None]) -> None:
+        """Let it run on behind the jobs."""
         self.backgrounds.append(asyncio.ensure_future(work))
 
 

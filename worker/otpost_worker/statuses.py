@@ -302,20 +302,11 @@ def _failed(place: _Place, heard: Heard, terms: Terms) -> Verdict:
         # Its own answer is on its way, and has to be recorded first.
         return Later()
     reports = {**attempt.reports, Hearing.FAILED: Report(heard.at, heard.token, heard.refused.error)}
-    amendment = Amendment(run.run, attempt.attempt, reports, heard.message_id)
-    settles = run.end is None and attempt.state in (State.CLAIMED, State.UNKNOWN)
+    amendment = Amendment(run.run, attempt.attempt, reports, heard.message_id, undelivered=run.undelivered)
+    answers = run.end is None and attempt.state in (State.CLAIMED, State.UNKNOWN)
     overruled = bool(_DELIVERIES & attempt.reports.keys()) or place.others_stand
-    if overruled or run.undelivered or not (place.is_end or settles):
-        return Follow(replace(amendment, undelivered=run.undelivered), ())
-    before: tuple[Step, ...] = ()
-    if settles:
-        # It was taken first, and then failed: the world hears of both.
-        reports[Hearing.SETTLED] = Report(terms.now, heard.token)
-        before = (_accepted(place, heard.message_id, terms.now, replace(terms, watch_s=None)),)
-    elif run.end is not None and run.end.event is not None and Hearing.SETTLED not in reports:
-        # So that the same event can be told once more, should it turn out to have arrived after all.
-        accepted_at = parse_rfc3339(orjson.loads(run.end.event.body)["at"])
-        reports[Hearing.SETTLED] = Report(accepted_at or terms.now, _ANSWER)
+    if overruled or run.undelivered or not (place.is_end or answers):
+        return Follow(amendment, ())
     decision = decide(
         heard.refused,
         deadline=place.deadline,
@@ -324,11 +315,36 @@ def _failed(place: _Place, heard: Heard, terms: Terms) -> Verdict:
         policy=terms.policy,
         random=terms.random,
     )
+    if answers:
+        return _refused(place, amendment, decision, heard.refused.error.kind, terms)
     if isinstance(decision, RetryIn | Halt) and run.envelope.body:
-        step = step_of(decision, place.subject(terms), now=terms.now)
-        change = AttemptChange(State.TAKEN_BACK, heard.refused.error.kind, step)
-        return Follow(replace(amendment, change=change, reopened=True), (*before, step))
-    return _given_up(place, amendment, before, _final_error(decision, heard.refused.error), heard.token, terms)
+        return _taken_back(place, amendment, decision, heard.refused.error.kind, terms)
+    return _given_up(place, amendment, _final_error(decision, heard.refused.error), heard.token, terms)
+
+
+def _refused(place: _Place, amendment: Amendment, decision: Decision, kind: Kind, terms: Terms) -> Follow:
+    """Take the report for the answer that was lost: nothing has arrived, as if it had been refused at once."""
+    step = step_of(decision, place.subject(terms), now=terms.now)
+    if step.ends_job:
+        body = None if step.letter else b""
+        change = AttemptChange(State.SETTLED, kind)
+        return Follow(replace(amendment, change=change, end=step, body=body), (step,))
+    before = place.attempt.step
+    if before is not None and before.event is not None:
+        # The world has heard already that it is tried again.
+        step = replace(step, event=None)
+    return Follow(replace(amendment, change=AttemptChange(State.REFUSED, kind, step)), (step,))
+
+
+def _taken_back(place: _Place, amendment: Amendment, decision: Decision, kind: Kind, terms: Terms) -> Follow:
+    reports, end = dict(amendment.reports), place.run.end
+    if end is not None and end.event is not None and Hearing.SETTLED not in reports:
+        # So that the same event can be told once more, should it turn out to have arrived after all.
+        accepted_at = parse_rfc3339(orjson.loads(end.event.body)["at"])
+        reports[Hearing.SETTLED] = Report(accepted_at or terms.now, _ANSWER)
+    step = step_of(decision, place.subject(terms), now=terms.now)
+    change = AttemptChange(State.TAKEN_BACK, kind, step)
+    return Follow(replace(amendment, reports=reports, change=change, reopened=True), (step,))
 
 
 def _final_error(decision: Decision, failure: Error) -> Error:
@@ -344,25 +360,22 @@ def _final_error(decision: Decision, failure: Error) -> Error:
             assert_never(decision)
 
 
-def _given_up(
-    place: _Place, amendment: Amendment, before: tuple[Step, ...], error: Error, token: str, terms: Terms
-) -> Follow:
+def _given_up(place: _Place, amendment: Amendment, error: Error, token: str, terms: Terms) -> Follow:
     run, attempt = place.run, place.attempt
+    assert run.end is not None  # noqa: S101 - it is this attempt's acceptance that is given up
     letter = letter_of(error, attempt=attempt.attempt, now=terms.now) if run.envelope.body else None
     told = attempt.reports.get(Hearing.UNDELIVERED)
     report = told or Report(terms.now, token, error)
-    last = before[0] if before else run.end
-    assert last is not None  # noqa: S101 - it has ended, or is settled just now
-    change = AttemptChange(State.SETTLED, error.kind)
     amendment = replace(
         amendment,
         reports={**amendment.reports, Hearing.UNDELIVERED: report},
-        change=change,
-        end=Step(last.event, letter=letter),
+        change=AttemptChange(State.SETTLED, error.kind),
+        end=Step(run.end.event, letter=letter),
         undelivered=True,
     )
+    # That no delivery was reported in time is told already, in the same words: it did not arrive.
     event = None if told else _undelivered(place, report, terms).event
-    return Follow(amendment, (*before, Step(event, letter=letter)))
+    return Follow(amendment, (Step(event, letter=letter),))
 
 
 def _undelivered(place: _Place, report: Report, terms: Terms) -> Step:
@@ -376,18 +389,24 @@ def _undelivered(place: _Place, report: Report, terms: Terms) -> Step:
 def _steps_again(place: _Place, heard: Heard, known: Report, terms: Terms) -> tuple[Step, ...]:
     """Spell out once more what followed from a report that was written down before a crash."""
     reports, token = place.attempt.reports, heard.token
-    settled = reports.get(Hearing.SETTLED)
-    before: tuple[Step, ...] = ()
-    if settled is not None and settled.token == token:
-        own = place.run.end if place.is_end and not place.run.undelivered else None
-        before = (own or _accepted(place, None, settled.at, replace(terms, watch_s=None)),)
+    settled, end = reports.get(Hearing.SETTLED), place.run.end
     if heard.hearing is not Hearing.FAILED:
-        return (*before, Step(_event(place, heard.hearing, known.at, heard.message_id, terms)))
-    if place.attempt.state is State.TAKEN_BACK and place.attempt.step is not None:
-        return (*before, place.attempt.step)
+        event = Step(_event(place, heard.hearing, known.at, heard.message_id, terms))
+        if settled is None or settled.token != token:
+            return (event,)
+        own = end if end is not None and place.is_end else None
+        return (own or _accepted(place, heard.message_id, settled.at, replace(terms, watch_s=None)), event)
+    if place.attempt.state in (State.TAKEN_BACK, State.REFUSED) and place.attempt.step is not None:
+        return (place.attempt.step,)
+    letter = None if end is None or place.run.buried else end.letter
     given_up = reports.get(Hearing.UNDELIVERED)
-    if not place.run.undelivered or given_up is None:
-        return before
-    letter = None if place.run.buried or place.run.end is None else place.run.end.letter
-    event = _undelivered(place, given_up, terms).event if given_up.token == token else None
-    return (*before, Step(event, letter=letter))
+    if place.run.undelivered and given_up is not None:
+        event = _undelivered(place, given_up, terms) if given_up.token == token else Step(None)
+        return (replace(event, letter=letter),)
+    # Where it was taken for the answer that was lost, the end of the run is what followed from it.
+    of_this = end is not None and end.event is not None and not place.is_end and _is_of(end.event.id, place)
+    return (replace(end, letter=letter),) if of_this and end is not None else ()
+
+
+def _is_of(event_id: str, place: _Place) -> bool:
+    return f"/{place.run.run}/{place.attempt.attempt}/" in event_id

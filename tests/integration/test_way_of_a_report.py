@@ -1,0 +1,423 @@
+"""The way of a report: what the world hears of a message after the provider took it, in whatever order that comes."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Final
+
+import orjson
+import pytest
+
+from otpost_worker.deliver import WatchTimes
+from otpost_worker.delivery_reports import PAUSES_S
+from otpost_worker.outcome import Accepted
+from otpost_worker.ports import Posted
+from ports_in_memory import ACCEPTED, ACCEPTED_LATER, LOST, NOW, World, envelope, job_body
+from reports_in_memory import Reporting, report
+
+if TYPE_CHECKING:
+    from ledger_implementations import Implementation
+    from otpost_worker.outcome import Outcome
+
+WATCH: Final = WatchTimes(sent_s=630.0, held_s=30.0)
+THREE: Final = ("sent", "delivered", "read")
+# When each happened, by the provider's clock; the job was made at NOW.
+TIMES: Final = {"sent": NOW + 1, "delivered": NOW + 4, "read": NOW + 60}
+LATENCIES_MS: Final = {"sent": 1000, "delivered": 4000, "read": 60000}
+
+
+def new_world(place: Implementation, *answers: Outcome) -> World:
+    world = World(place, answers=answers or (ACCEPTED,))
+    world.watch = WATCH
+    return world
+
+
+async def sent(place: Implementation, *answers: Outcome) -> tuple[World, Reporting]:
+    """A job that has gone its way, as far as that goes at once."""
+    world = new_world(place, *answers)
+    world.put(envelope())
+    await world.run()
+    return world, Reporting(world)
+
+
+def told(world: World, event_id: str) -> dict[str, object]:
+    """The event as the world got it, the last copy of it."""
+    found: dict[str, object] = orjson.loads(
+        next(one.body for one in reversed(world.broker.events) if one.id == event_id)
+    )
+    return found
+
+
+# Sent, delivered, read
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(THREE)), ids="-".join)
+async def test_each_report_is_one_event_with_its_own_time_in_whatever_order_and_how_often_it_comes(
+    place: Implementation, order: tuple[str, ...]
+) -> None:
+    world, reporting = await sent(place)
+    for number, status in enumerate([*order, *order, *reversed(order)]):
+        await reporting.post(report(status, TIMES[status]), token=f"post-{number}")
+    expected = ["job-1/1/1/accepted", *(f"job-1/1/1/{status}" for status in order)]
+    assert [event.id for event in world.broker.events] == expected
+    for status in THREE:
+        event = told(world, f"job-1/1/1/{status}")
+        assert event["latency_ms"] == LATENCIES_MS[status]
+        assert (event["provider_message_id"], event["to"], event["attempt"]) == ("wamid.one", "12*******31", 1)
+
+
+async def test_a_report_without_our_own_word_is_matched_by_the_id_of_the_message(place: Implementation) -> None:
+    world, reporting = await sent(place)
+    await reporting.post(report("delivered", NOW + 4, callback=None), token="post-1")
+    assert world.heard == ["job-1/1/1/accepted", "job-1/1/1/delivered"]
+
+
+async def test_the_same_report_twice_in_one_post_is_one_event(place: Implementation) -> None:
+    world, reporting = await sent(place)
+    await reporting.post(report("sent", NOW + 1), report("sent", NOW + 1), report("read", NOW + 9), token="post-1")
+    assert [event.id for event in world.broker.events] == [
+        "job-1/1/1/accepted", "job-1/1/1/sent", "job-1/1/1/read",
+    ]  # fmt: skip
+
+
+async def test_a_read_without_a_delivered_is_the_delivery(place: Implementation) -> None:
+    world, reporting = await sent(place)
+    await reporting.post(report("read", NOW + 9), token="post-1")
+    await reporting.post(report("failed", NOW + 10, code=131026), token="post-2")
+    (watch,) = [one for _, one, _ in world.broker.watches]
+    await reporting.check(watch)
+    assert world.heard == ["job-1/1/1/accepted", "job-1/1/1/read"]
+    assert world.letters == []
+
+
+@pytest.mark.parametrize("point", [("before", "event"), ("after", "event"), ("before", "record"), ("after", "record")])
+async def test_a_process_that_dies_on_the_way_of_a_report_leaves_its_event_told(
+    place: Implementation, point: tuple[str, str]
+) -> None:
+    world, reporting = await sent(place)
+    world.fate.crash_at = point
+    await reporting.post(report("delivered", NOW + 4), token="post-1")
+    assert world.fate.crashes == 1
+    assert world.heard == ["job-1/1/1/accepted", "job-1/1/1/delivered"]
+
+
+# Reports that settle
+
+
+@pytest.mark.parametrize("status", THREE)
+async def test_a_report_settles_an_attempt_whose_answer_was_lost_and_stops_the_resend(
+    place: Implementation, status: str
+) -> None:
+    world = new_world(place, LOST)
+    await world.deliver(envelope())
+    reporting = Reporting(world)
+    await reporting.post(report(status, TIMES[status]), token="post-1")
+    await world.run()
+    assert world.provider.callbacks == ["job-1"]
+    assert world.heard == ["job-1/1/1/retrying", "job-1/1/1/accepted", f"job-1/1/1/{status}"]
+    assert [one for _, one, _ in world.broker.watches][:1] == ([] if status != "sent" else [world.broker.watches[0][1]])
+
+
+async def test_a_report_that_overtakes_the_answer_and_the_answer_tell_the_same_end(place: Implementation) -> None:
+    world = new_world(place)
+    reporting = Reporting(world)
+
+    async def report_first() -> None:
+        await reporting.post(report("delivered", NOW + 1), token="post-1")
+
+    world.provider.on_request = report_first
+    world.put(envelope())
+    await world.run()
+    assert world.heard == ["job-1/1/1/accepted", "job-1/1/1/delivered"]
+    assert world.provider.callbacks == ["job-1"]
+
+
+async def test_a_failure_that_overtakes_the_answer_waits_for_it(place: Implementation) -> None:
+    world = new_world(place)
+    reporting = Reporting(world)
+
+    async def report_first() -> None:
+        await reporting.post(report("failed", NOW + 1, code=131026), token="post-1")
+
+    world.provider.on_request = report_first
+    world.put(envelope())
+    await world.run()
+    assert world.heard == ["job-1/1/1/accepted"]
+    ((later, delay_s),) = world.broker.postponed
+    assert delay_s == 1.0
+    await reporting.take(later)
+    assert world.heard == ["job-1/1/1/accepted", "job-1/1/1/undelivered"]
+
+
+async def test_a_failure_stands_for_the_answer_that_was_lost_and_counts_as_no_resend(place: Implementation) -> None:
+    world = new_world(place, LOST, LOST, ACCEPTED_LATER)
+    await world.deliver(envelope())
+    reporting = Reporting(world)
+    await reporting.post(report("failed", NOW + 1, code=131049), token="post-1")
+    await world.run()
+    # A second answer that is lost would end a job whose first one is unknown as well.
+    assert world.provider.callbacks == ["job-1", "job-1/1/2", "job-1/1/3"]
+    assert world.heard == ["job-1/1/1/retrying", "job-1/1/2/retrying", "job-1/1/3/accepted"]
+    assert world.clock.now == NOW + 35.0
+
+
+async def test_a_permanent_failure_in_place_of_the_answer_ends_the_job_as_failed(place: Implementation) -> None:
+    world = new_world(place, LOST)
+    await world.deliver(envelope())
+    reporting = Reporting(world)
+    world.fate.crash_at = ("after", "record")
+    await reporting.post(report("failed", NOW + 1, code=131026), token="post-1")
+    await world.run()
+    assert world.provider.callbacks == ["job-1"]
+    assert world.heard == ["job-1/1/1/retrying", "job-1/1/1/failed"]
+    assert world.letters == ["recipient"]
+
+
+# Failures that are tried again
+
+
+async def test_what_is_worth_it_is_taken_back_and_sent_once_more_in_growing_steps(place: Implementation) -> None:
+    world, reporting = await sent(place)
+    await reporting.post(report("failed", NOW + 2, code=131049), token="post-1")
+    assert told(world, "job-1/1/1/retrying")["retry_in_s"] == 30.0
+    await world.run()
+    assert world.provider.callbacks == ["job-1", "job-1/1/2"]
+    await reporting.post(report("failed", NOW + 40, callback="job-1/1/2", code=131049), token="post-2")
+    assert told(world, "job-1/1/2/retrying")["retry_in_s"] == 60.0
+    await world.run()
+    await reporting.post(report("delivered", NOW + 99, callback="job-1/1/3"), token="post-3")
+    assert world.heard == [
+        "job-1/1/1/accepted", "job-1/1/1/retrying", "job-1/1/2/accepted", "job-1/1/2/retrying", "job-1/1/3/accepted",
+        "job-1/1/3/delivered",
+    ]  # fmt: skip
+    assert world.letters == []
+
+
+async def test_the_retry_carries_the_code_sealed_and_the_provider_gets_it_as_it_was(place: Implementation) -> None:
+    world, reporting = await sent(place)
+    await reporting.post(report("failed", NOW + 2, code=131016), token="post-1")
+    ((copy, _),) = world.waiting
+    assert b"493817" not in copy.body
+    await world.run()
+    assert [message.code for message in world.provider.requests] == ["493817", "493817"]
+
+
+@pytest.mark.parametrize(
+    "point",
+    [(when, arrow) for arrow in ("record", "event", "next home") for when in ("before", "after")],
+    ids=" ".join,
+)
+async def test_a_process_that_dies_while_it_takes_back_leaves_one_retry_and_one_end(
+    place: Implementation, point: tuple[str, str]
+) -> None:
+    world, reporting = await sent(place)
+    world.fate.crash_at = point
+    await reporting.post(report("failed", NOW + 2, code=131049), token="post-1")
+    assert world.fate.crashes == 1
+    await world.run()
+    assert world.heard == ["job-1/1/1/accepted", "job-1/1/1/retrying", "job-1/1/2/accepted"]
+    assert world.provider.callbacks == ["job-1", "job-1/1/2"]
+
+
+async def test_a_delivery_that_is_reported_after_all_stops_the_retry(place: Implementation) -> None:
+    world, reporting = await sent(place)
+    await reporting.post(report("failed", NOW + 2, code=131049), token="post-1")
+    await reporting.post(report("delivered", NOW + 3), token="post-2")
+    await world.run()
+    assert world.provider.callbacks == ["job-1"]
+    assert world.heard == ["job-1/1/1/accepted", "job-1/1/1/retrying", "job-1/1/1/delivered"]
+    # The end is told once more: the one before was taken back.
+    assert [event.id for event in world.broker.events].count("job-1/1/1/accepted") >= 2
+
+
+async def test_nothing_is_taken_back_where_another_attempt_stands_accepted(place: Implementation) -> None:
+    world = new_world(place, LOST, ACCEPTED_LATER)
+    world.put(envelope())
+    await world.run()
+    reporting = Reporting(world)
+    await reporting.post(report("failed", NOW + 9, code=131049), token="post-1")
+    await world.run()
+    assert world.provider.callbacks == ["job-1", "job-1/1/2"]
+    assert world.heard == ["job-1/1/1/retrying", "job-1/1/2/accepted"]
+
+
+# Failures that are final
+
+
+async def test_what_is_permanent_is_undelivered_and_a_dead_letter_without_a_readable_code(
+    place: Implementation,
+) -> None:
+    world, reporting = await sent(place)
+    await reporting.post(report("failed", NOW + 2, code=131026), token="post-1")
+    assert world.heard == ["job-1/1/1/accepted", "job-1/1/1/undelivered"]
+    event = told(world, "job-1/1/1/undelivered")
+    assert event["error"] == {
+        "kind": "recipient", "code": 131026, "title": "Not delivered", "detail": None, "http_status": None,
+        "provider_trace_id": None,
+    }  # fmt: skip
+    ((buried, letter),) = world.broker.letters
+    assert (letter.reason, letter.attempt) == ("recipient", 1)
+    assert b"493817" not in buried.body
+    assert orjson.loads(buried.body)["id"] == "job-1"
+
+
+async def test_what_would_come_too_late_is_undelivered_at_once(place: Implementation) -> None:
+    world = new_world(place)
+    world.put(envelope(job_body(ttl_s=33)))
+    await world.run()
+    reporting = Reporting(world)
+    await reporting.post(report("failed", NOW + 2, code=131049), token="post-1")
+    assert world.heard == ["job-1/1/1/accepted", "job-1/1/1/undelivered"]
+    assert world.letters == ["user_limit"]
+    assert world.waiting == []
+
+
+async def test_a_failure_never_overrules_a_delivery(place: Implementation) -> None:
+    world, reporting = await sent(place)
+    await reporting.post(report("delivered", NOW + 2), token="post-1")
+    await reporting.post(report("failed", NOW + 3, code=131049), token="post-2")
+    await world.run()
+    assert world.heard == ["job-1/1/1/accepted", "job-1/1/1/delivered"]
+    assert world.letters == []
+
+
+async def test_a_delivery_after_it_was_given_up_is_told(place: Implementation) -> None:
+    world, reporting = await sent(place)
+    await reporting.post(report("failed", NOW + 2, code=131026), token="post-1")
+    await reporting.post(report("delivered", NOW + 3), token="post-2")
+    assert world.heard == ["job-1/1/1/accepted", "job-1/1/1/undelivered", "job-1/1/1/delivered"]
+
+
+@pytest.mark.parametrize(
+    "point",
+    [(when, arrow) for arrow in ("record", "event", "next home", "note") for when in ("before", "after")],
+    ids=" ".join,
+)
+async def test_a_process_that_dies_while_it_gives_up_leaves_one_event_and_the_dead_letter(
+    place: Implementation, point: tuple[str, str]
+) -> None:
+    world, reporting = await sent(place)
+    world.fate.crash_at = point
+    await reporting.post(report("failed", NOW + 2, code=131026), token="post-1")
+    assert world.fate.crashes == 1
+    assert world.heard == ["job-1/1/1/accepted", "job-1/1/1/undelivered"]
+    assert world.letters == ["recipient"]
+
+
+async def test_a_dead_letter_of_what_was_given_up_can_be_replayed(place: Implementation) -> None:
+    world, reporting = await sent(place, ACCEPTED, ACCEPTED_LATER)
+    await reporting.post(report("failed", NOW + 2, code=131026), token="post-1")
+    ((buried, _),) = world.broker.letters
+    world.put(envelope(buried.body, run=2))
+    await world.run()
+    assert world.provider.callbacks == ["job-1", "job-1/2/1"]
+    assert world.heard[-1] == "job-1/2/1/accepted"
+
+
+# Silence
+
+
+async def test_an_accepted_job_is_looked_at_again_after_its_time_to_live(place: Implementation) -> None:
+    world, _ = await sent(place)
+    ((job_id, watch, delay_s),) = world.broker.watches
+    assert (job_id, watch.run, watch.attempt, delay_s) == ("job-1", 1, 1, 630.0)
+
+
+async def test_what_the_provider_holds_is_looked_at_sooner(place: Implementation) -> None:
+    world, _ = await sent(place, Accepted("wamid.held", held=True))
+    ((_, _, delay_s),) = world.broker.watches
+    assert delay_s == 30.0
+
+
+async def test_silence_is_told_once_and_a_delivery_after_it_too(place: Implementation) -> None:
+    world, reporting = await sent(place)
+    ((_, watch, delay_s),) = world.broker.watches
+    world.clock.reach(NOW + delay_s)
+    await reporting.check(watch)
+    await reporting.check(watch, token="check-2")
+    event = told(world, "job-1/1/1/undelivered")
+    assert isinstance(event["error"], dict)
+    assert (event["error"]["kind"], event["latency_ms"]) == ("no_report", 630000)
+    await reporting.post(report("delivered", NOW + 700), token="post-1")
+    assert [one.id for one in world.broker.events] == [
+        "job-1/1/1/accepted", "job-1/1/1/undelivered", "job-1/1/1/delivered",
+    ]  # fmt: skip
+    assert world.letters == []
+
+
+@pytest.mark.parametrize("point", [("before", "event"), ("after", "event"), ("before", "record"), ("after", "record")])
+async def test_a_process_that_dies_over_a_check_leaves_the_silence_told(
+    place: Implementation, point: tuple[str, str]
+) -> None:
+    world, reporting = await sent(place)
+    ((_, watch, _),) = world.broker.watches
+    world.fate.crash_at = point
+    await reporting.check(watch)
+    assert world.fate.crashes == 1
+    assert world.heard == ["job-1/1/1/accepted", "job-1/1/1/undelivered"]
+
+
+@pytest.mark.parametrize("point", [("before", "watch"), ("after", "watch")])
+async def test_no_job_is_acknowledged_before_its_check_is_on_the_ladder(
+    place: Implementation, point: tuple[str, str]
+) -> None:
+    world = new_world(place)
+    world.fate.crash_at = point
+    world.put(envelope())
+    await world.run()
+    assert world.fate.crashes == 1
+    assert world.provider.callbacks == ["job-1"]
+    assert {watch for _, watch, _ in world.broker.watches} == {world.broker.watches[0][1]}
+
+
+async def test_a_check_of_an_attempt_that_was_taken_back_says_nothing(place: Implementation) -> None:
+    world, reporting = await sent(place)
+    ((_, watch, _),) = world.broker.watches
+    await reporting.post(report("failed", NOW + 2, code=131049), token="post-1")
+    await reporting.check(watch)
+    assert world.heard == ["job-1/1/1/accepted", "job-1/1/1/retrying"]
+
+
+async def test_where_no_reports_come_nothing_is_kept_and_nothing_watched(place: Implementation) -> None:
+    world = World(place)
+    world.put(envelope())
+    await world.run()
+    assert world.broker.watches == []
+    async with world.ledger() as ledger:
+        story = await ledger.look_up("job-1")
+    assert story is not None
+    assert story.runs[0].envelope.body == b""
+
+
+# Reports of nobody's job
+
+
+async def test_a_report_of_a_job_that_is_not_known_comes_again_in_growing_pauses_and_not_for_ever(
+    place: Implementation,
+) -> None:
+    world = new_world(place)
+    reporting = Reporting(world)
+    await reporting.post(report("delivered", NOW + 1, callback="job-9"), token="post-1")
+    pauses = []
+    while len(pauses) < len(world.broker.postponed):
+        later, delay_s = world.broker.postponed[-1]
+        pauses.append(delay_s)
+        await reporting.take(later)
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0]
+    assert len(PAUSES_S) == 8
+    assert world.broker.events == []
+
+
+async def test_a_report_that_was_early_is_told_once_whatever_comes_again(place: Implementation) -> None:
+    world = new_world(place)
+    reporting = Reporting(world)
+    early = report("sent", NOW + 1)
+    await reporting.post(early, token="post-1")
+    world.put(envelope())
+    await world.run()
+    ((later, _),) = world.broker.postponed
+    # The broker delivers the post once more, as it does where an acknowledgement was lost.
+    await reporting.post(early, token="post-1")
+    await reporting.take(later)
+    await reporting.take(Posted(later.body, later.token, later.tries))
+    assert world.heard == ["job-1/1/1/accepted", "job-1/1/1/sent"]
