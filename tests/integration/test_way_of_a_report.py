@@ -398,7 +398,7 @@ async def test_a_report_of_a_job_that_is_not_known_comes_again_in_growing_pauses
     world = new_world(place)
     reporting = Reporting(world)
     await reporting.post(report("delivered", NOW + 1, callback="job-9"), token="post-1")
-    pauses = []
+    pauses: list[float] = []
     while len(pauses) < len(world.broker.postponed):
         later, delay_s = world.broker.postponed[-1]
         pauses.append(delay_s)

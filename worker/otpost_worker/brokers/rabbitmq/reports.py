@@ -73,6 +73,6 @@ def check_of(message: DeliveredMessage) -> Check | None:
     if not isinstance(fields, dict):
         return None
     job_id, run, attempt = fields.get("job_id"), fields.get("run"), fields.get("attempt")
-    if not is_job_id(job_id) or type(run) is not int or type(attempt) is not int:
+    if not isinstance(job_id, str) or not is_job_id(job_id) or type(run) is not int or type(attempt) is not int:
         return None
     return Check(job_id, run, attempt, text_of(message.header.properties.message_id) or uuid4().hex)

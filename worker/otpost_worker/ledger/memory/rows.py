@@ -6,13 +6,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from otpost_worker.attempts import State
+from otpost_worker.envelope import Step
 from otpost_worker.ports import REMEMBERED_AFTER_DEADLINE_S, Recorded
 from otpost_worker.stories import AttemptStory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otpost_worker.envelope import Envelope, Step
+    from otpost_worker.envelope import Envelope
     from otpost_worker.outcome import Kind
     from otpost_worker.standing import News
     from otpost_worker.stories import Hearing, Report
@@ -80,7 +81,7 @@ class KnownRun:
     def recorded_end(self) -> Recorded:
         """Give its end, without the dead letter where that is noted."""
         assert self.end is not None  # noqa: S101 - asked of runs that have ended
-        return self.recorded(replace(self.end, letter=None) if self.buried else self.end)
+        return self.recorded(Step(self.end.event) if self.buried else self.end)
 
     def recorded(self, step: Step) -> Recorded:
         """Give *step* to be published, with the body where it needs one."""

@@ -78,7 +78,7 @@ def recorded_end(reply: Sequence[bytes]) -> Recorded:
     """Read an end that was recorded, without its dead letter where that is noted."""
     envelope, body, step, buried = reply
     end = Step.from_json(step)
-    return Recorded(envelope_from_json(envelope, body), replace(end, letter=None) if buried else end)
+    return Recorded(envelope_from_json(envelope, body), Step(end.event) if buried else end)
 
 
 def news(reply: bytes, heard: Heard | None, offset: ClockOffset) -> tuple[News, ...]:

@@ -183,7 +183,7 @@ def _recorded_end(db: sqlite3.Connection, job_id: str, run: int) -> Recorded:
         "SELECT end_step, buried FROM runs WHERE job_id = ? AND run = ?", (job_id, run)
     ).fetchone()
     end = Step.from_json(step)
-    return _recorded(db, job_id, run, replace(end, letter=None) if buried else end)
+    return _recorded(db, job_id, run, Step(end.event) if buried else end)
 
 
 def _recorded(db: sqlite3.Connection, job_id: str, run: int, step: Step) -> Recorded:
