@@ -35,6 +35,7 @@ from otpost_worker.outage_log import OutageLog
 from otpost_worker.ports import LedgerUnavailable
 from otpost_worker.providers.cloud_api import PROVIDER, CloudApi
 from otpost_worker.providers.http import open_session
+from otpost_worker.report_intake import checks_due, delivery_reports, watch_of, webhooks
 from otpost_worker.senders import SenderWatch
 from otpost_worker.worker import InFlight, RestingPlaces, job_key
 from otpost_worker.wrapping import UNWRAPPED
@@ -116,6 +117,17 @@ async def run_worker(
             tell=sender_watch.hear,
         )
         ours = {name: deliverer(sender) for name, sender in senders.items()}
+        in_reports = InFlight(tasks)
+        reports = delivery_reports(
+            senders,
+            ledger=asked,
+            broker=broker,
+            codes=codes,
+            metrics=metrics,
+            clock=clock,
+            background=in_reports.background,
+            tell=sender_watch.hear,
+        )
         dropped = DroppedReader(
             broker,
             lambda sender: ours.get(sender) or deliverer(foreign_sender(sender)),
@@ -130,9 +142,11 @@ async def run_worker(
             subscriptions=(
                 *(_jobs(sender, way, in_flight, settings.concurrency, wrappers) for sender, way in ours.items()),
                 _dropped(dropped, in_flight, wrappers),
+                webhooks(reports, in_reports, wrappers),
+                checks_due(reports, in_reports, wrappers),
             ),
             reconnecting=reconnecting,
-            idle=lambda: len(in_flight) == 0,
+            idle=lambda: len(in_flight) == len(in_reports) == 0,
         )
         readiness.checks.update(_checks(stopping, intake, outbox, ledger, away))
         readiness.notices["senders"] = lambda: sender_watch.notices
@@ -148,6 +162,8 @@ async def run_worker(
         # What the broker delivers until it has cancelled the consumers is handed back like the rest.
         await _either(intake.quiet, at_once, within_s=settings.shutdown_grace_s)
         clean = await in_flight.drain(max(0.0, grace_over - loop.time()), at_once=at_once)
+        # What is cut short here comes once more, and nothing of it is told twice.
+        await in_reports.drain(max(0.0, grace_over - loop.time()), at_once=at_once)
         drained.set()
         for task in keeping:
             task.cancel()
@@ -157,6 +173,7 @@ async def run_worker(
         failure = None if consuming.cancelled() else consuming.result()
         # Only what a broker that was late has delivered meanwhile.
         clean = await in_flight.drain(0.0, at_once=at_once) and clean
+        await in_reports.drain(0.0, at_once=at_once)
     if failure is not None:
         raise failure
     _log.info("stopped", clean=clean)
@@ -295,4 +312,5 @@ def _sender(
         ),
         rate=one.rate,
         quota=settings.quota_of(name),
+        watch=watch_of(one),
     )

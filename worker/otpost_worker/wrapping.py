@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otpost_worker.ports import Broker, Clock, Ledger, Provider
+    from otpost_worker.ledger.watched import WholeLedger
+    from otpost_worker.ports import Broker, Clock, Provider
     from otpost_worker.worker import Settleable
 
 P = TypeVar("P")
@@ -29,7 +30,7 @@ class Wrappers:
     *settling* gets each delivery; *clock* tells the deadlines' time, and the time of a ledger that has none of its own.
     """
 
-    ledger: Callable[[Ledger], Ledger] = _as_it_is
+    ledger: Callable[[WholeLedger], WholeLedger] = _as_it_is
     broker: Callable[[Broker], Broker] = _as_it_is
     provider: Callable[[Provider], Provider] = _as_it_is
     settling: Callable[[Settleable], Settleable] = _as_it_is

@@ -1,0 +1,111 @@
+"""What a worker takes beside jobs: what the provider has posted, and checks that fell due."""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from otpost.topology import CHECKS, WEBHOOKS
+from otpost_worker.brokers.rabbitmq.intake import Incoming, Subscription
+from otpost_worker.brokers.rabbitmq.reports import check_of, posted_of
+from otpost_worker.decision import Policy
+from otpost_worker.deliver import Sender, WatchTimes
+from otpost_worker.delivery_reports import DeliveryReports
+from otpost_worker.providers.cloud_api import NAME, refusal_of_report
+from otpost_worker.recording import Records
+from otpost_worker.settling import Settler
+from otpost_worker.webhook_bodies import attempt_of, minimal_body, read_updates
+from otpost_worker.worker import InFlight, RestingPlaces
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from otpost_worker.ledger.watched import WholeLedger
+    from otpost_worker.ports import Broker, Clock, Codes, Observer
+    from otpost_worker.settings import SenderSettings
+    from otpost_worker.standing import News
+    from otpost_worker.wrapping import Wrappers
+
+_PREFETCH: Final = 50
+# What is delivered at the end of its time to live is reported a little later.
+_BUFFER_S: Final = 30.0
+# What the provider holds back for its quality may take hours: whoever waits should look elsewhere soon.
+_HELD_S: Final = 30.0
+# Of a sender that this worker does not serve: reports of it do come, as they come to this very worker.
+_FOREIGN: Final = WatchTimes(600.0 + _BUFFER_S, _HELD_S)
+
+_log = structlog.get_logger("otpost.reports")
+
+
+def watch_of(sender: SenderSettings) -> WatchTimes | None:
+    """Tell when it is looked whether the sender's messages were delivered; None where nobody could report that."""
+    return WatchTimes(sender.message_ttl_s + _BUFFER_S, _HELD_S) if sender.app_secret else None
+
+
+def delivery_reports(
+    senders: Mapping[str, Sender],
+    *,
+    ledger: WholeLedger,
+    broker: Broker,
+    codes: Codes,
+    metrics: Observer,
+    clock: Clock,
+    background: Callable[[Awaitable[None]], None],
+    tell: Callable[[News], None],
+) -> DeliveryReports:
+    """Build the way of a report, by the Cloud API's table. All workers take the reports of all senders."""
+    records = Records(ledger, background=background, tell=tell)
+
+    def watch_s_of(name: str) -> float | None:
+        watch = senders[name].watch if name in senders else _FOREIGN
+        return watch.sent_s if watch else None
+
+    return DeliveryReports(
+        ledger=ledger,
+        broker=broker,
+        codes=codes,
+        records=records,
+        settler=Settler(broker, codes, metrics, clock, records),
+        observer=metrics,
+        clock=clock,
+        random=random.random,
+        read=read_updates,
+        write=minimal_body,
+        place_of=attempt_of,
+        refusal_of=refusal_of_report,
+        policy_of=lambda name: senders[name].policy if name in senders else Policy(),
+        watch_s_of=watch_s_of,
+        provider=NAME,
+    )
+
+
+def webhooks(reports: DeliveryReports, in_flight: InFlight, wrappers: Wrappers) -> Subscription:
+    """Take what the receiver was posted, and what comes back from the ladder."""
+    places = RestingPlaces(_PREFETCH)
+
+    def take(incoming: Incoming) -> None:
+        posted = posted_of(incoming.message)
+        key = (WEBHOOKS, posted.token, posted.tries)
+        in_flight.take(key, wrappers.settling(incoming), partial(reports.take, posted), places=places)
+
+    return Subscription(WEBHOOKS, _PREFETCH, take)
+
+
+def checks_due(reports: DeliveryReports, in_flight: InFlight, wrappers: Wrappers) -> Subscription:
+    """Take the checks whose time has come."""
+    places = RestingPlaces(_PREFETCH)
+
+    def take(incoming: Incoming) -> None:
+        check = check_of(incoming.message)
+        way = _nothing if check is None else partial(reports.check, check.job_id, check.run, check.attempt, check.token)
+        in_flight.take((CHECKS, check), wrappers.settling(incoming), way, places=places)
+
+    return Subscription(CHECKS, _PREFETCH, take)
+
+
+async def _nothing() -> None:
+    """What somebody else has put there is let go: it says nothing about any job."""
+    _log.warning("check.unreadable")
