@@ -1,4 +1,4 @@
-"""What the provider reports by webhook, in a closed union [pure]; ``reading`` of its bodies is in ``webhook_bodies``."""
+"""What the provider reports by webhook, in a closed union [pure]; ``webhook_bodies`` reads it out of the bodies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class MessageReport:
 
     *message_id*: the provider's (the wamid). *callback*: our own word for the attempt, as it travelled in
     ``biz_opaque_callback_data``. At least one of the two is there. *at*: when it happened by the provider's clock, in
-    Unix seconds; None where the report does not say. *error*: of a ``failed``. *number_id*: the business number's id.
+    Unix seconds; None where the report does not say. *error*: of a ``failed``, and None where even that one gives none.
+    *number_id*: the business number's id.
     """
 
     status: Reported
@@ -52,7 +53,11 @@ class NotRequested:
 
 @dataclass(frozen=True, slots=True)
 class TemplateStatus:
-    """A template changed its status: *event* as the provider writes it, in capitals (APPROVED, PAUSED, DISABLED …)."""
+    """A template changed its status: *event* as the provider writes it, in capitals (APPROVED, PAUSED, DISABLED …).
+
+    *reason*: in capitals too (INVALID_FORMAT, FIRST_PAUSE …). *detail*: what else is said, such as the day on which
+    the template will be disabled, or what an author should change.
+    """
 
     account_id: str | None
     template: str
@@ -60,6 +65,7 @@ class TemplateStatus:
     event: str
     reason: str | None
     at: float | None
+    detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +93,11 @@ class TemplateQuality:
 
 @dataclass(frozen=True, slots=True)
 class AccountChange:
-    """Something about the account (WABA) as a whole: *blocked* where it may not send any more, False where it may again.
+    """Something about the account (WABA) as a whole.
 
-    None where it says nothing about that. *event* is the provider's word in capitals; *detail* what else is known.
+    *blocked*: whether it may not send any more, or (False) may again; None where nothing is said of that. *event* is
+    the provider's word in capitals, *detail* what else is known. *until*: when a block ends by itself, in Unix seconds;
+    None where nobody says. No webhook tells of such an end, and the one that tells of the block may come days later.
     """
 
     account_id: str | None
@@ -97,6 +105,7 @@ class AccountChange:
     blocked: bool | None
     detail: str | None
     at: float | None
+    until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +137,7 @@ class Preference:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """Something of no use here, or not known: *what* names the kind, in a word or two that no stranger chooses freely."""
+    """Something of no use here, or not known: *what* names its kind, in words that no stranger chooses freely."""
 
     what: str
 

@@ -13,6 +13,7 @@ import structlog
 from yarl import URL
 
 from otpost_worker.clocks import ClockWatch, clock_offset_s
+from otpost_worker.masking import MAX_TEXT, without
 from otpost_worker.outcome import Accepted, Error, Kind, Outcome, Refused, Unknown
 from otpost_worker.providers.cloud_api_codes import (
     DEFAULT_API_BASE,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 NAME: Final = "cloud_api"
 # Whose clock the Date header tells.
 PROVIDER: Final = "the provider"
-_MAX_TEXT: Final = 300
 _MAX_WAIT_S: Final = 24 * 3600.0
 _TRACE_HEADERS: Final = ("x-fb-trace-id", "x-fb-request-id", "x-fb-debug")
 
@@ -90,8 +90,8 @@ def outcome_of(reply: Reply, message: Message, *, now: float) -> Outcome:
         Error(
             kind=rule.kind,
             code=code,
-            title=_told(fields.get("message"), message) or f"HTTP status {reply.status}",
-            detail=_told(_details(fields), message),
+            title=without(fields.get("message"), number=message.to, code=message.code) or f"HTTP status {reply.status}",
+            detail=without(_details(fields), number=message.to, code=message.code),
             http_status=reply.status,
             provider_trace_id=_trace_id(fields, reply.headers),
         ),
@@ -186,22 +186,13 @@ def _details(fields: Mapping[str, Any]) -> str | None:
     return details if isinstance(details, str) else None
 
 
-def _told(text: object, message: Message) -> str | None:
-    """Keep what the provider says, but for what it repeats of the message."""
-    if not isinstance(text, str) or not text:
-        return None
-    # The number first, and however it is written: a short code may be a part of it.
-    number = r"[\s().-]*".join(message.to.removeprefix("+"))
-    return re.sub(number, "***", text).replace(message.code, "***")[:_MAX_TEXT]
-
-
 def _trace_id(fields: Mapping[str, Any], headers: Mapping[str, str]) -> str | None:
     inside = fields.get("fbtrace_id")
     if isinstance(inside, str) and inside:
-        return inside[:_MAX_TEXT]
+        return inside[:MAX_TEXT]
     header = next((headers[name] for name in _TRACE_HEADERS if name in headers), None)
     # Bytes that are no UTF-8 are half characters here, which nothing can be written with.
-    return header[:_MAX_TEXT].encode("ascii", errors="replace").decode() if header is not None else None
+    return header[:MAX_TEXT].encode("ascii", errors="replace").decode() if header is not None else None
 
 
 def is_token(text: str) -> bool:
