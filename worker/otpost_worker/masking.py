@@ -34,9 +34,7 @@ def without_numbers(text: object) -> str | None:
     """
     # Cut first: what is hidden only gets shorter, and a number that is cut in two is no longer a whole one.
     line = one_line(text, MAX_TEXT)
-    if line is None or not _DIGIT.search(line):
-        return line
-    return _ANY_NUMBER.sub(_HIDDEN, _WAMID.sub(_HIDDEN, line))
+    return _ANY_NUMBER.sub(_HIDDEN, _WAMID.sub(_HIDDEN, line)) if line is not None else None
 
 
 def without_numbers_and_codes(text: object, *, keep: str = "") -> str | None:
