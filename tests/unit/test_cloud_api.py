@@ -25,6 +25,7 @@ from otpost_worker.providers.cloud_api import (
     request_body,
 )
 from otpost_worker.providers.http import Reply
+from otpost_worker.webhook_bodies import attempt_of
 from ports_in_memory import KEY
 
 FIXTURES: Final = Path(__file__).parents[1] / "fixtures"
@@ -106,6 +107,7 @@ def test_the_callback_is_the_jobs_id_and_from_the_second_attempt_on_says_which(
     deliverer = cast("Deliverer", SimpleNamespace(_codes=Keyring((KEY,))))
     message = Deliverer._message(deliverer, parcel, Ticket("job-1", run, attempt, "token"))
     assert (message.callback, message.to, message.code) == (callback, "+12015553931", "493817")
+    assert attempt_of(callback) == ("job-1", run, attempt)
 
 
 def test_neither_a_message_nor_an_account_shows_its_secrets() -> None:

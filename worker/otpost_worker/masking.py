@@ -16,6 +16,8 @@ _ANY_NUMBER: Final = re.compile(rf"\+?\d(?:{_BETWEEN}\d){{6,}}")
 _WAMID: Final = re.compile(r"wamid\.\S+", re.IGNORECASE)
 _WORD: Final = re.compile(r"[^\s\"'(),;:<>\[\]{}]{4,}")
 _DIGIT: Final = re.compile(r"\d")
+# What most texts have none of.
+_SUSPECT: Final = re.compile(r"\d|wamid\.", re.IGNORECASE)
 
 
 def without(text: object, *, number: str, code: str) -> str | None:
@@ -34,7 +36,9 @@ def without_numbers(text: object) -> str | None:
     """
     # Cut first: what is hidden only gets shorter, and a number that is cut in two is no longer a whole one.
     line = one_line(text, MAX_TEXT)
-    return _ANY_NUMBER.sub(_HIDDEN, _WAMID.sub(_HIDDEN, line)) if line is not None else None
+    if line is None or not _SUSPECT.search(line):
+        return line
+    return _ANY_NUMBER.sub(_HIDDEN, _WAMID.sub(_HIDDEN, line))
 
 
 def without_numbers_and_codes(text: object, *, keep: str = "") -> str | None:

@@ -132,11 +132,11 @@ def _messages(value: Mapping[str, Any], around: Around) -> Iterator[Update]:
 
 
 def _report(status: Mapping[str, Any], number_id: str | None) -> MessageReport | Ignored:
-    word = name(status.get("status"))
-    reported = _REPORTED.get(word or "")
+    word = name(status.get("status")) or "unnamed"
+    reported = _REPORTED.get(word)
     if reported is None:
         # ``played`` is of voice messages, ``deleted`` of old lists.
-        return Ignored(f"status {word or 'unnamed'}")
+        return Ignored(f"status {word}")
     message_id = identifier(status.get("id"))
     callback = exact(status.get("biz_opaque_callback_data"), MAX_ID)
     if message_id is None and callback is None:

@@ -24,6 +24,7 @@ _MAX_NAME: Final = 40
 _MAX_EVENT: Final = 60
 # Lengths are documented for none of the ids; Meta's callback data may have 512 characters.
 MAX_ID: Final = 512
+_NAME: Final = re.compile(r"[a-z0-9_]+")
 _IN_BETWEEN: Final = re.compile(r"[\s-]+")
 _NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9_]")
 _ID: Final = re.compile(rf"[!-~]{{1,{MAX_ID}}}")
@@ -88,6 +89,8 @@ def name(value: object, most: int = _MAX_NAME) -> str | None:
     """Read a word of the provider's, such as the name of a field or a status: at most *most* of ``a-z 0-9 _``."""
     if not isinstance(value, str):
         return None
+    if _NAME.fullmatch(value) and len(value) <= most:
+        return value
     # Cut first, as the rest may be megabytes.
     words = _IN_BETWEEN.sub("_", value[: 2 * most].strip().lower())
     return _NOT_IN_NAMES.sub("", words)[:most] or None
