@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 
-from otpost.errors import InvalidKey
-from otpost.job import SENDER_NAME_RULE, is_sender_name
-from otpost.sealing import PrivateKey, PublicKey
 from otpost.topology import DEFAULT_BROKER_URL, DEFAULT_SENDER, TopologyMode
-from otpost.urls import read_url
+from otpost_worker import setting_sources
 from otpost_worker.providers.cloud_api_codes import DEFAULT_API_BASE, DEFAULT_API_VERSION
+from otpost_worker.setting_rules import (
+    are_private_keys,
+    are_secrets,
+    each_secret,
+    fits_a_header,
+    is_a_public_key,
+    is_an_address,
+    names_a_ledger,
+)
+from otpost_worker.setting_sources import FILE_SUFFIX, SENDERS_FILE, Sources, is_described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
-PREFIX: Final = "OTPOST_"
-_FILE_SUFFIX: Final = "_FILE"
+PREFIX: Final = setting_sources.PREFIX
 # What Kubernetes puts into every container's environment for a service named otpost-…
 _INJECTED: Final = re.compile(r"OTPOST_(.+_)?(SERVICE_(HOST|PORT(_.+)?)|PORT_\d+_(TCP|UDP)(_.+)?)")
 
@@ -35,52 +39,18 @@ class InvalidSettings(Exception):
         super().__init__("\n".join(problems))
 
 
-def _fits_a_header(secret: SecretStr) -> SecretStr:
-    if not re.fullmatch(r"[!-~]+", secret.get_secret_value()):
-        raise ValueError("must be printable ASCII without spaces or line breaks, as it goes into a header")
-    return secret
-
-
-def _is_an_address(url: str) -> str:
-    try:
-        parsed = urlsplit(url)
-        named = all((parsed.hostname or "").rstrip(".").split(".")) and parsed.port != 0
-    except ValueError:
-        named = False
-    if not named:
-        raise ValueError("must be a URL with a host and, if need be, a port up to 65535")
-    return url
-
-
-def _is_a_public_key(text: str) -> str:
-    try:
-        return str(PublicKey.parse(text))
-    except InvalidKey as error:
-        raise ValueError(str(error)) from None
-
-
-def _are_private_keys(secret: SecretStr) -> SecretStr:
-    try:
-        PrivateKey.parse_all(secret.get_secret_value())
-    except InvalidKey as error:
-        raise ValueError(str(error)) from None
-    return secret
-
-
-def _names_a_ledger(secret: SecretStr) -> SecretStr:
-    url = secret.get_secret_value()
-    if re.fullmatch(r"sqlite:///.+", url):
-        return secret
-    if not re.match(r"rediss?://", url):
-        raise ValueError("must begin with sqlite:///, redis:// or rediss://")
-    if read_url(url) is None:
-        raise ValueError(
-            "must be redis://user:password@host:port/0; in the password / ? # @ have to be written %2F %3F %23 %40"
-        )
-    _is_an_address(url)
-    if not re.fullmatch(r"/?[0-9]*", urlsplit(url).path):
-        raise ValueError("must end in the number of a database, such as /0, or in nothing")
-    return secret
+AppSecrets = Annotated[
+    SecretStr | None,
+    AfterValidator(are_secrets),
+    Field(
+        description="The app's secret, which signs webhooks; several between commas or white space, all of which hold."
+    ),
+]
+VerifyTokens = Annotated[
+    SecretStr | None,
+    AfterValidator(are_secrets),
+    Field(description="What is typed at the provider beside the callback URL; several between commas or white space."),
+]
 
 
 class SenderSettings(BaseModel):
@@ -93,7 +63,7 @@ class SenderSettings(BaseModel):
     ]
     access_token: Annotated[
         SecretStr,
-        AfterValidator(_fits_a_header),
+        AfterValidator(fits_a_header),
         Field(description="A system user's token: printable ASCII without spaces."),
     ]
     access_token_file: Annotated[
@@ -116,7 +86,7 @@ class SenderSettings(BaseModel):
             pattern=r"^https?://[^/\s?#]+[^\s?#]*$",
             description="Where the Cloud API is: https://host, without a query.",
         ),
-        AfterValidator(_is_an_address),
+        AfterValidator(is_an_address),
     ] = DEFAULT_API_BASE
     api_version: Annotated[
         str, Field(pattern=r"^v[0-9]+\.[0-9]+$", description="The Graph API's version, such as v25.0.")
@@ -125,8 +95,28 @@ class SenderSettings(BaseModel):
         float,
         Field(gt=0, le=10_000, description="Messages a second of the business number, for all workers together."),
     ] = 80.0
-    app_secret: Annotated[SecretStr | None, Field(description="For webhook signatures (reserved).")] = None
-    verify_token: Annotated[SecretStr | None, Field(description="For the webhook handshake (reserved).")] = None
+    app_secret: AppSecrets = None
+    verify_token: VerifyTokens = None
+    waba_id: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[0-9]{1,32}$",
+            description="The business account's id, digits: webhooks about that account concern this sender.",
+        ),
+    ] = None
+    message_ttl_s: Annotated[
+        int,
+        Field(
+            ge=30,
+            le=900,
+            description="The template's message_send_ttl_seconds: for so long the provider tries to deliver a message.",
+        ),
+    ] = 600
+
+    @property
+    def app_secrets(self) -> tuple[str, ...]:
+        """Each app secret that may have signed a webhook of this sender; none where nothing listens for them."""
+        return each_secret(self.app_secret)
 
 
 class Settings(BaseModel):
@@ -146,7 +136,7 @@ class Settings(BaseModel):
     ] = "declare"
     ledger_url: Annotated[
         SecretStr,
-        AfterValidator(_names_a_ledger),
+        AfterValidator(names_a_ledger),
         Field(
             description="The ledger that all workers share. On one machine a file: sqlite:///relative or "
             "sqlite:////absolute. On several Redis: redis://:password@host:6379/0, or rediss:// for TLS."
@@ -154,12 +144,12 @@ class Settings(BaseModel):
     ] = SecretStr("sqlite:///otpost.db")
     public_key: Annotated[
         str | None,
-        AfterValidator(_is_a_public_key),
+        AfterValidator(is_a_public_key),
         Field(description="The workers' public key: jobs sent from here have their codes sealed to it."),
     ] = None
     private_keys: Annotated[
         SecretStr | None,
-        AfterValidator(_are_private_keys),
+        AfterValidator(are_private_keys),
         Field(
             description="A worker's private keys, between commas or white space. All of them open sealed codes, the "
             "first seals dead letters. Without any, a worker makes one beside its SQLite ledger."
@@ -195,6 +185,18 @@ class Settings(BaseModel):
     http_host: Annotated[
         str, Field(min_length=1, description="The address to listen on: 0.0.0.0 for probes from elsewhere.")
     ] = "127.0.0.1"
+    webhook_host: Annotated[
+        str, Field(min_length=1, description="Where 'otpost webhook' listens: 0.0.0.0 for a proxy elsewhere.")
+    ] = "127.0.0.1"
+    # The workers' health has 8081 to 8089 with systemd, the simulator 8088.
+    webhook_port: Annotated[int, Field(ge=0, le=65535, description="Its port; 0 takes a free one.")] = 8090
+    webhook_path: Annotated[
+        str,
+        Field(
+            pattern=r"^/[A-Za-z0-9._~/-]{0,200}$",
+            description="The path of the callback URL: / and then A-Z a-z 0-9 . _ ~ / -.",
+        ),
+    ] = "/webhook"
     senders: dict[str, SenderSettings] = Field(default_factory=dict)
     _quotas: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -220,15 +222,12 @@ class Settings(BaseModel):
 
 
 SECRETS: Final = frozenset({"broker_url", "ledger_url", "private_keys", "access_token", "app_secret", "verify_token"})
-_SENDERS_FILE: Final = "senders_file"
-# Stands in for a secret that has to be there and could not be read, so that the same trouble is not told twice.
-_UNREAD: Final = "unread"
 _REQUIRED: Final = frozenset(name for name, field in SenderSettings.model_fields.items() if field.is_required())
 _SERVICE_FIELDS: Final = frozenset(Settings.model_fields) - {"senders"}
 _SENDER_FIELDS: Final = frozenset(SenderSettings.model_fields)
 KNOWN: Final = frozenset(
-    [PREFIX + name.upper() for name in (*_SERVICE_FIELDS, *_SENDER_FIELDS, _SENDERS_FILE)]
-    + [PREFIX + name.upper() + _FILE_SUFFIX for name in SECRETS]
+    [PREFIX + name.upper() for name in (*_SERVICE_FIELDS, *_SENDER_FIELDS, SENDERS_FILE)]
+    + [PREFIX + name.upper() + FILE_SUFFIX for name in SECRETS]
 )
 _KNOWN_ENDS: Final = sorted(name.removeprefix(PREFIX) for name in KNOWN)
 
@@ -243,7 +242,7 @@ class Loaded:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What to tell about the unknown names."""
-        return tuple(_complaint(*one) for one in self.unknown)
+        return tuple(complaint(*one) for one in self.unknown)
 
 
 def load(environment: Mapping[str, str], read_text: Callable[[str], str], *, strict: bool = False) -> Loaded:
@@ -251,112 +250,31 @@ def load(environment: Mapping[str, str], read_text: Callable[[str], str], *, str
 
     :raises InvalidSettings: with every problem.
     """
-    problems: list[str] = []
-    given = dict(_given(environment, read_text, problems))
-    senders_file = given.pop(_SENDERS_FILE, None)
+    sources = Sources(environment, read_text, _SERVICE_FIELDS, _SENDER_FIELDS, SECRETS, _REQUIRED)
+    problems, given = sources.problems, sources.given()
+    senders_file = given.pop(SENDERS_FILE, None)
     service = {name: value for name, value in given.items() if name in _SERVICE_FIELDS}
     sender = {name: value for name, value in given.items() if name in _SENDER_FIELDS}
     if senders_file is not None:
-        tables = _tables(senders_file, sender, read_text, problems)
+        tables = sources.tables(senders_file, sender)
     else:
-        tables = {DEFAULT_SENDER: sender} if _is_described(sender) else {}
+        tables = {DEFAULT_SENDER: sender} if is_described(sender) else {}
     settings = None
     try:
         settings = Settings.model_validate({**service, "senders": tables})
     except ValidationError as error:
-        problems += [_problem(entry["loc"], entry["type"], entry["msg"], senders_file) for entry in error.errors()]
-    unknown = tuple(_unknown(environment))
+        problems += problems_of(error, senders_file)
+    unknown = unknown_names(environment)
     if strict:
-        problems += [_complaint(*one) for one in unknown]
+        problems += [complaint(*one) for one in unknown]
     if problems or settings is None:
         raise InvalidSettings(problems)
     return Loaded(settings, unknown)
 
 
-def _is_described(sender: Mapping[str, object]) -> bool:
-    """A default template alone describes no sender: 'otpost send' and 'otpost results' need none."""
-    return "phone_number_id" in sender or "access_token" in sender
-
-
-def _given(
-    environment: Mapping[str, str], read_text: Callable[[str], str], problems: list[str]
-) -> Iterator[tuple[str, str]]:
-    for name in (*_SERVICE_FIELDS, *_SENDER_FIELDS, _SENDERS_FILE):
-        variable = PREFIX + name.upper()
-        value = environment.get(variable, "").strip()
-        file = environment.get(variable + _FILE_SUFFIX, "") if name in SECRETS else ""
-        if value.startswith("tcp://"):  # Kubernetes again: OTPOST_HTTP_PORT=tcp://…
-            continue
-        if value and file:
-            problems.append(f"{variable} and {variable}{_FILE_SUFFIX} exclude each other: keep one of them")
-        elif file:
-            yield from _from_file(name, file, variable + _FILE_SUFFIX, read_text, problems)
-        elif value:
-            yield name, value
-
-
-def _from_file(
-    name: str, file: str, variable: str, read_text: Callable[[str], str], problems: list[str]
-) -> Iterator[tuple[str, str]]:
-    try:
-        text = read_text(file).strip()
-        if not text:
-            problems.append(f"{variable}: {file} is empty; write the secret into it")
-        if text or name in _REQUIRED:
-            yield name, text or _UNREAD
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
-        problems.append(f"{variable}: {file} cannot be read: {reason}; check the path and its permissions")
-        if name in _REQUIRED:
-            yield name, _UNREAD
-
-
-def _tables(
-    file: str, defaults: Mapping[str, str], read_text: Callable[[str], str], problems: list[str]
-) -> dict[str, Any]:
-    if _is_described(defaults):
-        problems.append(
-            "OTPOST_SENDERS_FILE and OTPOST_PHONE_NUMBER_ID or OTPOST_ACCESS_TOKEN exclude each other: "
-            "with the file, each sender has its own"
-        )
-    try:
-        document = tomllib.loads(read_text(file))
-    except OSError as error:
-        problems.append(f"OTPOST_SENDERS_FILE: {file} cannot be read: {error.strerror}")
-        return {}
-    except UnicodeDecodeError:
-        problems.append(f"OTPOST_SENDERS_FILE: {file} is no text in UTF-8")
-        return {}
-    except tomllib.TOMLDecodeError as error:
-        problems.append(f"OTPOST_SENDERS_FILE: {file} is no TOML: {error}")
-        return {}
-    tables = document.pop("senders", None)
-    problems += [f"{file}: {name} is unknown: only [senders.<name>] tables may stand there" for name in document]
-    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
-        problems.append(f"OTPOST_SENDERS_FILE: {file} needs one [senders.<name>] table for each sender")
-        return {}
-    problems += [f"{file}: [senders.{name}]: {SENDER_NAME_RULE}" for name in tables if not is_sender_name(name)]
-    return {
-        name: _table(f"{file}: [senders.{name}]", table, defaults, read_text, problems)
-        for name, table in tables.items()
-    }
-
-
-def _table(
-    where: str,
-    table: Mapping[str, Any],
-    defaults: Mapping[str, str],
-    read_text: Callable[[str], str],
-    problems: list[str],
-) -> dict[str, Any]:
-    filled: dict[str, Any] = {**defaults, **table}
-    for name in SECRETS:
-        if name in table and name + _FILE_SUFFIX.lower() in table:
-            problems.append(f"{where}: {name} and {name}_file exclude each other: keep one of them")
-        key = name + _FILE_SUFFIX.lower()
-        if (file := filled.get(key) if key in _SENDER_FIELDS else filled.pop(key, None)) is not None:
-            filled.update(_from_file(name, str(file), f"{where} {name}_file", read_text, problems))
-    return filled
+def problems_of(error: ValidationError, senders_file: str | None) -> list[str]:
+    """Tell what pydantic found, by the names that operators know."""
+    return [_problem(entry["loc"], entry["type"], entry["msg"], senders_file) for entry in error.errors()]
 
 
 def _problem(where: tuple[str | int, ...], kind: str, message: str, senders_file: str | None) -> str:
@@ -373,6 +291,11 @@ def _problem(where: tuple[str | int, ...], kind: str, message: str, senders_file
     return f"{senders_file}: [senders.{where[1]}] {field}: {message}"
 
 
+def unknown_names(environment: Mapping[str, str]) -> tuple[tuple[str, str | None], ...]:
+    """List the OTPOST_ names that nobody knows, each with the nearest setting or None."""
+    return tuple(_unknown(environment))
+
+
 def _unknown(environment: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
     for name in sorted(environment):
         injected = _INJECTED.fullmatch(name) or (name.endswith("_PORT") and environment[name].startswith("tcp://"))
@@ -383,6 +306,7 @@ def _unknown(environment: Mapping[str, str]) -> Iterator[tuple[str, str | None]]
         yield name, PREFIX + nearest[0] if nearest else None
 
 
-def _complaint(name: str, nearest: str | None) -> str:
+def complaint(name: str, nearest: str | None) -> str:
+    """Tell that a name is none, and what may have been meant."""
     hint = f"did you mean {nearest}?" if nearest else "'otpost config' lists the settings"
     return f"{name} is no setting: {hint}"
