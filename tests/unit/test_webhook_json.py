@@ -1,0 +1,97 @@
+"""Which bodies are JSON objects: all that are by its grammar, and nothing raises for the others."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from job_strategies import PROPERTY
+from otpost_worker.webhook_json import json_object
+
+DEEP: Final = 10_000
+
+
+def test_an_object_is_read() -> None:
+    assert json_object(b' {"entry": [], "time": 1751247548} ') == {"entry": [], "time": 1751247548}
+
+
+def test_half_an_emoji_costs_nothing_else() -> None:
+    # A profile's name, cut after the first half of a pair.
+    read = json_object(b'{"name": "Pablo \\ud83d", "id": "wamid.1"}')
+    assert read is not None
+    assert read["id"] == "wamid.1"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b'"text"',
+        b"7",
+        b"{",
+        b'{"a": 1}{"a": 1}',
+        b"{'a': 1}",
+        b'{"a": NaN}',
+        b'{"a": -Infinity}',
+        b'{"a": "\xff"}',
+        b"\xef\xbb\xbf{}",
+        '{"a": 1}'.encode("utf-16"),
+        b"\x00" * 100,
+        b'{"a": ' * DEEP + b"1" + b"}" * DEEP,
+        b'{"a": ' + b"[" * DEEP + b"]" * DEEP + b"}",
+        # Refused by the fast reader for its half of a pair, and too deep for the patient one.
+        b'{"a": "\\ud83d", "b": ' + b"[" * DEEP + b"]" * DEEP + b"}",
+        b'{"a": "\\ud83d", "b": ' + b"[" * 3_000_000,
+        # More digits than Python turns into a number.
+        b'{"a": "\\ud83d", "b": ' + b"9" * 10_000 + b"}",
+        b"object=whatsapp&entry=1",
+    ],
+    ids=lambda body: repr(body[:20]),
+)
+def test_what_is_no_object_or_too_deep_is_refused(body: bytes) -> None:
+    assert json_object(body) is None
+
+
+JSON: Final = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text() | st.floats(allow_nan=False, width=32),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(), inner, max_size=5),
+)
+BODIES: Final = st.binary() | st.text().map(str.encode) | JSON.map(orjson.dumps)
+
+
+@st.composite
+def broken(draw: st.DrawFn) -> bytes:
+    """JSON with one part of it cut out, or another byte put in."""
+    body = draw(JSON.map(orjson.dumps))
+    begin = draw(st.integers(0, len(body)))
+    end = draw(st.integers(begin, len(body)))
+    return body[:begin] + draw(st.binary(max_size=3)) + body[end:]
+
+
+def is_an_object_or_none(body: bytes) -> None:
+    assert isinstance(json_object(body), dict | None)
+
+
+@PROPERTY
+@given(BODIES | broken())
+def test_nothing_raises(body: bytes) -> None:
+    is_an_object_or_none(body)
+
+
+@pytest.mark.long
+@settings(PROPERTY, max_examples=100_000)
+@given(BODIES | broken())
+def test_nothing_raises_for_very_many(body: bytes) -> None:
+    is_an_object_or_none(body)
+
+
+@PROPERTY
+@given(st.dictionaries(st.text(), JSON, max_size=5))
+def test_every_object_is_read(value: dict[str, object]) -> None:
+    assert json_object(orjson.dumps(value)) is not None
