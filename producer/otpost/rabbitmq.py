@@ -269,6 +269,10 @@ class Publisher:
                 wait=False,
             )
 
+    async def closed(self) -> None:
+        """Wait until nothing more can be published."""
+        await asyncio.wait({self._wire.closing})
+
     async def close(self) -> None:
         """Close the channel; safe at any time."""
         await close_quietly(self._channel)

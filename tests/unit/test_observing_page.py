@@ -9,6 +9,7 @@ from prometheus_client import generate_latest
 
 from otpost_worker.metrics import Metrics
 from otpost_worker.outcome import Error, Kind, Refused
+from otpost_worker.webhook_metrics import WebhookMetrics
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "observing.md").read_text(encoding="utf-8")
@@ -22,12 +23,12 @@ def listed(heading: str) -> set[str]:
 
 
 def test_every_metric_is_on_the_page() -> None:
-    metrics = Metrics(["default"])
+    metrics, receiver = Metrics(["default"]), WebhookMetrics()
     metrics.request_ended("default", Refused(Error(Kind.UNAVAILABLE)), duration_s=0.1, retry_in_s=1.0)
     suffixes = {"counter": "_total", "info": "_info"}
     ours = {
         family.name + suffixes.get(family.type, "")
-        for family in metrics.registry.collect()
+        for family in (*metrics.registry.collect(), *receiver.registry.collect())
         if family.name.startswith("otpost_")
     }
     assert listed("Metrics") == ours
@@ -48,7 +49,8 @@ def test_every_log_event_is_on_the_page() -> None:
 
 def test_what_an_alert_counts_is_there_at_zero_before_it_happens_first() -> None:
     # Prometheus sees no increase in a series that begins at 1.
-    fresh = generate_latest(Metrics(["default"]).registry).decode()
+    registries = Metrics(["default"]).registry, WebhookMetrics().registry
+    fresh = "".join(generate_latest(registry).decode() for registry in registries)
     counted = re.findall(r"(?:rate|increase)\((otpost_\w+)(?:\{(.*?)\})?\[", PAGE)
     assert ("otpost_unlisted_answers_total", "") in counted
     for name, label in counted:

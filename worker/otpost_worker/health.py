@@ -19,7 +19,7 @@ from otpost.errors import OtpostError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from otpost_worker.metrics import Metrics
+    from otpost_worker.process_metrics import ProcessMetrics
 
 # A probe waits for a second or so itself.
 CHECK_TIMEOUT_S: Final = 1.0
@@ -32,7 +32,7 @@ _log = structlog.get_logger("otpost.health")
 
 
 class PortTaken(OtpostError):
-    """The health server cannot listen where it should."""
+    """A server cannot listen where it should."""
 
 
 @dataclass
@@ -62,7 +62,7 @@ async def _bounded(check: Check) -> str | None:
 
 
 @asynccontextmanager
-async def serve_health(host: str, port: int, readiness: Readiness, metrics: Metrics) -> AsyncIterator[int]:
+async def serve_health(host: str, port: int, readiness: Readiness, metrics: ProcessMetrics) -> AsyncIterator[int]:
     """Answer probes and scrapes until left; gives the port, which was chosen freely where *port* is 0.
 
     :raises PortTaken: somebody else listens there, or the address is not this machine's.
@@ -79,18 +79,24 @@ async def serve_health(host: str, port: int, readiness: Readiness, metrics: Metr
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except (OSError, UnicodeError) as error:
-            raise PortTaken(
-                f"cannot listen on {host} port {port}: {_reason(error)}; "
-                "choose another OTPOST_HTTP_PORT (0 takes a free one) or OTPOST_HTTP_HOST"
-            ) from error
+        remedy = "choose another OTPOST_HTTP_PORT (0 takes a free one) or OTPOST_HTTP_HOST"
+        await listen(runner, host, port, remedy=remedy)
         bound = runner.addresses[0][1]
         _log.info("health.listening", host=host, port=bound)
         yield bound
     finally:
         await runner.cleanup()
+
+
+async def listen(runner: web.BaseRunner, host: str, port: int, *, remedy: str) -> None:
+    """Have *runner* take connections.
+
+    :raises PortTaken: somebody else listens there, or the address is not this machine's; *remedy* is what to do then.
+    """
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except (OSError, UnicodeError) as error:
+        raise PortTaken(f"cannot listen on {host} port {port}: {_reason(error)}; {remedy}") from error
 
 
 def _reason(error: OSError | UnicodeError) -> str:
@@ -103,7 +109,7 @@ def _reason(error: OSError | UnicodeError) -> str:
 
 
 class _Pages:
-    def __init__(self, readiness: Readiness, metrics: Metrics) -> None:
+    def __init__(self, readiness: Readiness, metrics: ProcessMetrics) -> None:
         self._readiness = readiness
         self._metrics = metrics
 

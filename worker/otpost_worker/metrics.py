@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import math
-import platform
 from typing import TYPE_CHECKING, Final
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    Info,
-    ProcessCollector,
-    disable_created_metrics,
-)
+from prometheus_client import Counter, Gauge, Histogram
 
-import otpost
 from otpost.result import Status
 from otpost_worker.outcome import Accepted, Refused, Unknown
+from otpost_worker.process_metrics import ProcessMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,22 +31,13 @@ _DELIVERY_BUCKETS_S: Final = (1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 6
 _ENDS: Final = (Status.ACCEPTED, Status.FAILED, Status.EXPIRED, Status.RETRYING)
 
 
-class Metrics:
-    """Implements ``ports.Observer`` by counting; *senders* are those that are labels of their own.
-
-    One process has one of these; *registry* is what a scrape reads.
-    """
+class Metrics(ProcessMetrics):
+    """Implements ``ports.Observer`` by counting; *senders* are those that are labels of their own."""
 
     def __init__(self, senders: Iterable[str]) -> None:
-        # Prometheus itself does not read the times at which counters were made.
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
-        self.registry = CollectorRegistry()
+        super().__init__(["jobs", "results"])
         self._senders = frozenset(senders)
         self._codes: set[int] = set()
-        ProcessCollector(registry=self.registry)
-        Info("otpost_build", "What runs here.", registry=self.registry).info(
-            {"version": otpost.__version__, "python": platform.python_version()}
-        )
         self._jobs = self._counter("jobs_received", "Jobs, each counted once a run however often it is delivered.")
         self._attempts = self._counter(
             "send_attempts", "Requests that have an outcome, by the kind and the provider's code of a failure.",
@@ -86,12 +68,7 @@ class Metrics:
         self._delivery = self._histogram(
             "delivery_latency", "From the job's creation to the first report of its delivery.", _DELIVERY_BUCKETS_S
         )
-        self._reconnects = Counter(
-            "otpost_reconnects", "Connections to the broker that were lost and opened again.", ["connection"],
-            registry=self.registry,
-        )  # fmt: skip
         self._in_flight = Gauge("otpost_inflight", "Jobs in hand now.", registry=self.registry)
-        self._ready = Gauge("otpost_ready", "Whether /readyz says yes: 1 or 0.", registry=self.registry)
         self._clock = Gauge(
             "otpost_clock_offset_seconds", "How far our clock is ahead of another one; NaN: not compared yet.",
             ["clock"], registry=self.registry,
@@ -118,8 +95,6 @@ class Metrics:
         self._unlisted_answers.labels(sender)
         for status in _ENDS:
             self._results.labels(sender, status.value)
-        for connection in ("jobs", "results"):
-            self._reconnects.labels(connection)
 
     # What a scrape asks for
 
@@ -135,10 +110,6 @@ class Metrics:
             return math.nan if told is None else told
 
         self._clock.labels(other).set_function(offset)
-
-    def set_ready(self, *, ready: bool) -> None:
-        """Note what readiness said last."""
-        self._ready.set(ready)
 
     def set_standing(self, sender: str, report: SenderReport) -> None:
         """Note how a sender is doing, as the ledger told last; a template's name is no label."""
@@ -194,10 +165,6 @@ class Metrics:
     def delivery_reported(self, sender: str, *, latency_s: float) -> None:
         """See ``ports.Observer``."""
         self._delivery.labels(self._sender(sender)).observe(latency_s)
-
-    def reconnected(self, connection: str) -> None:
-        """See ``ports.Observer``."""
-        self._reconnects.labels(connection).inc()
 
     def _sender(self, name: str) -> str:
         return name if name in self._senders else OTHER

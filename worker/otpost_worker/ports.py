@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
+from otpost.errors import OtpostError
 from otpost_worker.attempts import Acknowledge, Wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import datetime
 
     from otpost.event import SenderEvent
     from otpost.job import OtpJob
@@ -344,6 +346,20 @@ class Broker(Protocol):
 
     async def postpone_report(self, report: Posted, delay_s: float) -> None:
         """Bring a report back after *delay_s*; never earlier."""
+
+
+class NotStored(OtpostError):
+    """What came by webhook could not be stored in time; it may be stored all the same. The message says why."""
+
+
+class RawWebhooks(Protocol):
+    """Where the bodies of webhooks wait for a worker."""
+
+    async def put(self, body: bytes, came_at: datetime) -> None:
+        """Store one as it came; returns once the broker has confirmed it, within a few seconds.
+
+        :raises NotStored: it has not.
+        """
 
 
 class Observer(Protocol):

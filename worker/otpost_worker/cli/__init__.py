@@ -20,6 +20,7 @@ from otpost_worker.settings import InvalidSettings
 _COMMANDS: Final = {
     "send": ("send", "send"),
     "worker": ("service", "worker"),
+    "webhook": ("webhook", "webhook"),
     "results": ("results", "results"),
     "dead": ("dead", "dead"),
     "topology": ("topology", "topology"),

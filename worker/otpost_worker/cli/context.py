@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,7 +17,7 @@ from rich.markup import escape
 from otpost_worker.settings import Loaded, load
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterable
 
     from otpost_worker.settings import Settings
 
@@ -37,9 +38,33 @@ def load_settings(*, strict: bool = False) -> Loaded:
     :raises InvalidSettings: with every problem.
     """
     loaded = load(os.environ, read_text, strict=strict)
-    for warning in loaded.warnings:
-        click.echo(f"otpost: warning: {warning}", err=True)
+    warn(loaded.warnings)
     return loaded
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Tell on standard error what an operator may have meant otherwise, a line each."""
+    for warning in warnings:
+        click.echo(f"otpost: warning: {warning}", err=True)
+
+
+def log_format(settings: Settings) -> str:
+    """JSON, unless somebody is looking and has not asked for it."""
+    asked_for = "log_format" in settings.model_fields_set
+    return "console" if sys.stderr.isatty() and not asked_for else settings.log_format
+
+
+def on_signals(stopping: asyncio.Event, at_once: asyncio.Event) -> None:
+    """Have SIGTERM and SIGINT set *stopping*, and a second one *at_once*."""
+
+    def stop() -> None:
+        if stopping.is_set():
+            at_once.set()
+        stopping.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
 
 
 def read_text(file: str) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +15,8 @@ from otpost_worker.cli.context import (
     NO_SENDER,
     json_option,
     load_settings,
+    log_format,
+    on_signals,
     out,
     plain,
     print_json,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 def worker(senders: tuple[str, ...], concurrency: int | None) -> int:
     """Take jobs and send them, until SIGTERM. Start as many as you like."""
     settings = _for_worker(load_settings().settings, senders, concurrency)
-    configure_logging(log_format=_log_format(settings), level=settings.log_level)
+    configure_logging(log_format=log_format(settings), level=settings.log_level)
     return run_async(_work(settings))
 
 
@@ -59,31 +59,14 @@ def _for_worker(settings: Settings, senders: tuple[str, ...], concurrency: int |
     )
 
 
-def _log_format(settings: Settings) -> str:
-    """JSON, unless somebody is looking and has not asked for it."""
-    asked_for = "log_format" in settings.model_fields_set
-    return "console" if sys.stderr.isatty() and not asked_for else settings.log_format
-
-
 async def _work(settings: Settings) -> int:
     # Here and not above: the other commands start in half the time without the worker's rooms.
     from otpost_worker.app import run_worker  # noqa: PLC0415 - as said above
 
     stopping, at_once = asyncio.Event(), asyncio.Event()
-    _on_signals(stopping, at_once)
+    on_signals(stopping, at_once)
     clean = await run_worker(settings, stopping=stopping, at_once=at_once)
     return 0 if clean else 1
-
-
-def _on_signals(stopping: asyncio.Event, at_once: asyncio.Event) -> None:
-    def stop() -> None:
-        if stopping.is_set():
-            at_once.set()
-        stopping.set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
 
 
 @click.command()
@@ -155,7 +138,7 @@ async def _simulate(options: SimulatorOptions, announce: Callable[[str], None]) 
     from otpost_worker.simulator import CannotListen, serve  # noqa: PLC0415 - as in _work
 
     stopping = asyncio.Event()
-    _on_signals(stopping, asyncio.Event())
+    on_signals(stopping, asyncio.Event())
     try:
         await serve(options, stopping, announce)
     except CannotListen as error:

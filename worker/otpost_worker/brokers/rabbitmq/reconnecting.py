@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otpost_worker.outage_log import OutageLog
-    from otpost_worker.ports import Observer
 
 CONNECT_TIMEOUT_S: Final = 10.0
 _FIRST_PAUSE_S: Final = 0.25
 _MAX_PAUSE_S: Final = 10.0
+
+
+class ConnectionObserver(Protocol):
+    """Hears of connections, to count them."""
+
+    def reconnected(self, connection: str) -> None:
+        """The one of that name was lost and is open again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +31,7 @@ class Reconnecting:
 
     random: Callable[[], float]
     outage: OutageLog
-    observer: Observer
+    observer: ConnectionObserver
 
     def pause_s(self, failures: int) -> float:
         """Seconds to wait after that many failures in a row: doubling, half of it by chance."""
