@@ -6,8 +6,10 @@ what is there already. In the folder are then
 
 - `rabbitmq.conf`, `advanced.config` and `definitions.json`, which RabbitMQ reads at each start: users, permissions,
   passwords' hashes, and what the delay ladder needs;
-- `worker.url`, `producer.url`, `operator.url`: what `OTPOST_BROKER_URL_FILE` names, readable by its owner only;
-- `simulator.token`: an access token for the simulator, which takes any.
+- `worker.url`, `webhook.url`, `producer.url`, `operator.url`: what `OTPOST_BROKER_URL_FILE` names, readable by their
+  owner only;
+- `simulator.token`: an access token for the simulator, which takes any;
+- `webhook.app_secret`, `webhook.verify_token`: what webhooks are signed with where there is no account.
 
 With a second folder, `python broker_users.py /run/otpost /var/lib/otpost`, it makes `private.key` there, with which
 workers open sealed codes: apart from the passwords, which may be made anew, as it may not be.
@@ -50,6 +52,12 @@ ROLES = {
         configure=r"^otpost\.",
         write=r"^(otpost\.|amq\.default$)",
         read=r"^otpost\.",
+    ),
+    # The address of the default exchange is how it reaches its queue.
+    "webhook": Role(
+        configure=r"^otpost\.webhooks$",
+        write=r"^(otpost\.webhooks|amq\.default)$",
+        read=r"^$",
     ),
     "operator": Role(
         configure=r"^(otpost|reply\.otpost)\.",
@@ -104,6 +112,8 @@ def make(folder: Path, host: str) -> bool:
     for name, password in passwords.items():
         write(folder / f"{name}.url", f"amqp://{name}:{password}@{host}:5672/\n", 0o400)
     write(folder / "simulator.token", f"simulator-{secrets.token_urlsafe(24)}\n", 0o400)
+    write(folder / "webhook.app_secret", f"{secrets.token_hex(16)}\n", 0o400)
+    write(folder / "webhook.verify_token", f"{secrets.token_urlsafe(24)}\n", 0o400)
     hashes = {name: password_hash(password, secrets.token_bytes(4)) for name, password in passwords.items()}
     # RabbitMQ is another user, but of our group.
     write(folder / "definitions.json", json.dumps(definitions(hashes, "/"), indent=2) + "\n", 0o440)

@@ -31,7 +31,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_each_role_gets_a_url_whose_password_is_the_one_that_rabbitmq_has_the_hash_of(tmp_path: Path) -> None:
     assert make(tmp_path, "rabbitmq")
     users = {user["name"]: user for user in json.loads((tmp_path / "definitions.json").read_text())["users"]}
-    assert set(users) == {"producer", "worker", "operator"}
+    assert set(users) == {"producer", "worker", "webhook", "operator"}
     passwords = set()
     for name, user in users.items():
         url = urlsplit((tmp_path / f"{name}.url").read_text().strip())
@@ -40,7 +40,7 @@ def test_each_role_gets_a_url_whose_password_is_the_one_that_rabbitmq_has_the_ha
         stored = base64.b64decode(user["password_hash"])
         assert stored[4:] == hashlib.sha256(stored[:4] + (url.password or "").encode()).digest()
         passwords.add(url.password)
-    assert len(passwords) == 3
+    assert len(passwords) == 4
 
 
 def test_a_password_hash_is_rabbitmqs() -> None:
@@ -58,6 +58,9 @@ def test_rabbitmq_can_read_no_url_and_nobody_else_anything(tmp_path: Path) -> No
         "operator.url": 0o400,
         "producer.url": 0o400,
         "worker.url": 0o400,
+        "webhook.url": 0o400,
+        "webhook.app_secret": 0o400,
+        "webhook.verify_token": 0o400,
         "simulator.token": 0o400,
     }
 

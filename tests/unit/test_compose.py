@@ -16,6 +16,7 @@ from dockerfile import read_dockerfile
 from otpost import PrivateKey
 from otpost_worker.cli import otpost_command
 from otpost_worker.settings import KNOWN, Settings, load
+from otpost_worker.webhook_settings import load_receiver
 
 ROOT: Final = Path(__file__).parent.parent.parent
 SCHEMA: Final = json.loads((ROOT / "tests/fixtures/compose-spec/compose-spec.json").read_text(encoding="utf-8"))
@@ -63,7 +64,7 @@ def test_the_schema_would_notice_a_misspelt_key() -> None:
 
 
 def test_there_is_everything_that_the_service_needs_and_the_ledgers_redis() -> None:
-    assert set(SERVICES) == {"credentials", "rabbitmq", "simulator", "worker", "otpost", "redis"}
+    assert set(SERVICES) == {"credentials", "rabbitmq", "simulator", "worker", "webhook", "otpost", "redis"}
     assert SERVICES["rabbitmq"]["image"].startswith("rabbitmq:4.")
     assert {name for name, service in SERVICES.items() if "profiles" in service} == {"otpost", "redis"}
 
@@ -189,7 +190,7 @@ def test_the_folder_of_the_token_is_mounted_so_that_a_file_that_takes_its_place_
     assert "secrets" not in account["services"]["worker"]
 
 
-@pytest.mark.parametrize("name", ["simulator", "worker", "otpost"])
+@pytest.mark.parametrize("name", ["simulator", "worker", "webhook", "otpost"])
 def test_the_command_of_a_service_of_ours_is_one_that_the_command_line_takes(name: str) -> None:
     command = SERVICES[name].get("command", ["worker"])
     if command == ["--help"]:
@@ -198,6 +199,25 @@ def test_the_command_of_a_service_of_ours_is_one_that_the_command_line_takes(nam
     assert found is not None
     assert not isinstance(found, Group)
     found.make_context(command[0], command[1:])
+
+
+def test_the_receivers_settings_can_be_read_and_it_knows_neither_token_nor_ledger_nor_key() -> None:
+    given = SERVICES["webhook"]["environment"]
+    assert set(given) == {"OTPOST_BROKER_URL_FILE", "OTPOST_APP_SECRET_FILE", "OTPOST_VERIFY_TOKEN_FILE"}
+    files = {
+        "/run/otpost/webhook.url": "amqp://webhook:x@rabbitmq:5672/\n",
+        "/run/otpost/webhook.app_secret": "a-secret\n",
+        "/run/otpost/webhook.verify_token": "a-token\n",
+    }
+    settings = load_receiver(ours(SERVICES["webhook"]), files.__getitem__)
+    assert settings.warnings == ()
+    assert settings.service.http_port == 8080
+    assert SERVICES["webhook"]["ports"] == [f"127.0.0.1:${{WEBHOOK_PORT:-8090}}:{settings.service.webhook_port}"]
+    assert seconds(SERVICES["webhook"]["stop_grace_period"]) > settings.service.shutdown_grace_s + 10
+    account = read("deploy/compose.account.yml")["services"]["webhook"]["environment"]
+    files |= {"/run/account/app_secret": "metas", "/run/account/verify_token": "typed-there"}
+    [secret] = load_receiver({**ours(SERVICES["webhook"]), **account}, files.__getitem__).app_secrets
+    assert secret.get_secret_value() == "metas"
 
 
 def test_the_simulator_is_looked_for_where_it_listens() -> None:

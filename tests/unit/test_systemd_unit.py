@@ -1,4 +1,4 @@
-"""The systemd unit: secrets are files, the worker has its grace period, and may do little else."""
+"""The systemd units: secrets are files, each process has its grace period, and may do little else."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Final
 
 from otpost_worker.settings import KNOWN, load
+from otpost_worker.webhook_settings import load_receiver
 
-UNIT: Final = Path(__file__).parent.parent.parent / "deploy" / "otpost-worker@.service"
+DEPLOY: Final = Path(__file__).parent.parent.parent / "deploy"
+UNIT: Final = DEPLOY / "otpost-worker@.service"
 
 
-def service() -> dict[str, list[str]]:
+def service(unit: Path = UNIT) -> dict[str, list[str]]:
     """The directives of [Service], each with all its values in order."""
     section = ""
     directives: dict[str, list[str]] = defaultdict(list)
-    for line in UNIT.read_text(encoding="utf-8").splitlines():
+    for line in unit.read_text(encoding="utf-8").splitlines():
         if line.startswith("["):
             section = line
         elif section == "[Service]" and line and not line.startswith("#"):
@@ -25,10 +27,11 @@ def service() -> dict[str, list[str]]:
 
 
 SERVICE: Final = service()
+RECEIVER: Final = service(DEPLOY / "otpost-webhook.service")
 
 
-def environment() -> dict[str, str]:
-    pairs = (value.split("=", 1) for value in SERVICE["Environment"])
+def environment(of: dict[str, list[str]] = SERVICE) -> dict[str, str]:
+    pairs = (value.split("=", 1) for value in of["Environment"])
     return {name: value for name, value in pairs if name.startswith("OTPOST_")}
 
 
@@ -71,3 +74,29 @@ def test_it_is_not_root_and_writes_nowhere_but_to_its_state() -> None:
     for directive in ("NoNewPrivileges", "ProtectHome", "PrivateTmp", "PrivateDevices", "MemoryDenyWriteExecute"):
         assert SERVICE[directive] == ["yes"], directive
     assert "ReadWritePaths" not in SERVICE
+
+
+def test_the_receiver_has_its_secrets_as_files_and_knows_neither_token_nor_ledger_nor_key() -> None:
+    given = environment(RECEIVER)
+    assert set(given) == {
+        "OTPOST_BROKER_URL_FILE",
+        "OTPOST_APP_SECRET_FILE",
+        "OTPOST_VERIFY_TOKEN_FILE",
+        "OTPOST_HTTP_PORT",
+    }
+    read = {name: value.replace("%d", "/run/credentials") for name, value in given.items()}
+    settings = load_receiver(read, lambda file: f"amqp://{Path(file).name}/")
+    assert settings.warnings == ()
+    assert settings.service.http_port != settings.service.webhook_port
+    assert not 8081 <= settings.service.webhook_port <= 8089, "workers tell of their health there"
+    handed = {line.split(":")[0] for line in RECEIVER["LoadCredential"]}
+    assert handed == {value.removeprefix("%d/") for name, value in given.items() if name.endswith("_FILE")}
+    assert float(RECEIVER["TimeoutStopSec"][0]) > settings.service.shutdown_grace_s + 10
+    assert RECEIVER["ExecStart"] == ["/opt/otpost/bin/otpost webhook"]
+
+
+def test_the_receiver_may_do_no_more_than_a_worker() -> None:
+    alike = {name for name in SERVICE if name.startswith(("Protect", "Private", "Restrict", "Capab", "System", "No"))}
+    assert len(alike) > 15
+    assert {name: RECEIVER[name] for name in alike} == {name: SERVICE[name] for name in alike}
+    assert "StateDirectory" not in RECEIVER
