@@ -10,14 +10,22 @@ from .cloud import SimulatorOptions, TemplateLists
 from .journal import Entry, Journal
 from .limits import LimitSettings
 from .server import CannotListen, Simulator, serve
+from .webhooks import PLANS, Plan, Report, Reports, Retry, Step, WebhookSettings
 
 __all__ = [
+    "PLANS",
     "CannotListen",
     "Entry",
     "Journal",
     "LimitSettings",
+    "Plan",
+    "Report",
+    "Reports",
+    "Retry",
     "Simulator",
     "SimulatorOptions",
+    "Step",
     "TemplateLists",
+    "WebhookSettings",
     "serve",
 ]

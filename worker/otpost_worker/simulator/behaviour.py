@@ -1,6 +1,6 @@
 """What the simulator can do with a message, and the recipients that make it do so.
 
-Pure. No real number begins with +999 or +990: these country codes are reserved and spare.
+Pure. No real number begins with +999, +991 or +990: these country codes are reserved and spare.
 
 `+999 CCCCCC T SSSSS`: an error. CCCCCC is Meta's code in six digits (000190 is 190), T says how many of the
 first requests to this very number get it before one is accepted (0 = all of them), then 0 to 5 free digits
@@ -8,6 +8,9 @@ that make numbers distinct. `+999 130429 2 00001` is throttled twice, then accep
 
 `+990 BB T S…`: a behaviour by its number BB in `BEHAVIOURS`, T as above, then 1 to 9 free digits. `+990 03
 1 00007` takes the first message, cuts the connection without an answer, and answers properly from then on.
+From 30 on BB is a plan in `PLANNED`: accepted, and then reported by webhook in some way.
+
+`+991 CCCCCC T SSSSS`: accepted, then `failed` by webhook with code CCCCCC; T and the rest as with +999.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from .errors import ErrorAnswer, error_answer, invalid_parameter
+from .webhooks.plans import PLANS, Plan, failing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -153,18 +157,44 @@ BEHAVIOURS: Final[Mapping[str, tuple[str, Behaviour]]] = {
     ),
 }
 
+_HELD: Final = Accept(message_status="held_for_quality_assessment")
+
+# Accepted, and reported by webhook so.
+PLANNED: Final[Mapping[str, tuple[Accept, Plan]]] = {
+    "30": (ACCEPT, PLANS["delivered"]),
+    "31": (ACCEPT, PLANS["read"]),
+    "32": (ACCEPT, PLANS["never"]),
+    "33": (ACCEPT, PLANS["sent_only"]),
+    "34": (ACCEPT, PLANS["delivered_without_sent"]),
+    "35": (ACCEPT, PLANS["read_without_delivered"]),
+    "36": (ACCEPT, PLANS["failed_after_delivered"]),
+    "37": (ACCEPT, PLANS["delivered_after_failed"]),
+    "38": (ACCEPT, PLANS["reversed"]),
+    "39": (ACCEPT, PLANS["twice"]),
+    "40": (ACCEPT, PLANS["linked_devices"]),
+    "41": (ACCEPT, PLANS["before_answer"]),
+    "42": (_HELD, PLANS["never"]),
+    "43": (_HELD, PLANS["failed_template"]),
+    "44": (_HELD, PLANS["delivered"]),
+}
+
 BY_NAME: Final[Mapping[str, Behaviour]] = {"accept": ACCEPT, **dict(BEHAVIOURS.values())}
 
-_ERROR: Final = re.compile(r"999([0-9]{6})([0-9])[0-9]{0,5}")
+_ERROR: Final = re.compile(r"99(9|1)([0-9]{6})([0-9])[0-9]{0,5}")
+_BY_WEBHOOK: Final = "1"
 _BEHAVIOUR: Final = re.compile(r"990([0-9]{2})([0-9])[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
 class Magic:
-    """What a magic recipient asks for: the behaviour, and for how many of its first requests (0 = all)."""
+    """What a magic recipient asks for: the behaviour, and for how many of its first requests (0 = all).
+
+    `plan` is what is then reported by webhook; None is the plan for everybody.
+    """
 
     behaviour: Behaviour
     times: int
+    plan: Plan | None = None
 
     def holds(self, seen: int) -> bool:
         """Whether the behaviour still applies after `seen` requests that had it."""
@@ -176,10 +206,15 @@ def magic(wa_id: str) -> Magic | None:
     if not wa_id.startswith("99"):
         return None
     if found := _ERROR.fullmatch(wa_id):
-        code = int(found[1])
+        code, times = int(found[2]), int(found[3])
+        if found[1] == _BY_WEBHOOK:
+            return Magic(ACCEPT, times, failing(code))
         minutes = _QUOTA_MINUTES if code in (4, 80007) else None
-        return Magic(Refuse(error_answer(code, regain_minutes=minutes)), int(found[2]))
+        return Magic(Refuse(error_answer(code, regain_minutes=minutes)), times)
     if found := _BEHAVIOUR.fullmatch(wa_id):
+        if found[1] in PLANNED:
+            behaviour, plan = PLANNED[found[1]]
+            return Magic(behaviour, int(found[2]), plan)
         return Magic(_numbered(found[1]), int(found[2]))
     return None
 
@@ -188,4 +223,5 @@ def _numbered(number: str) -> Behaviour:
     if number in BEHAVIOURS:
         return BEHAVIOURS[number][1]
     # Accepting it would make a mistyped test pass.
-    return Refuse(invalid_parameter(f"The simulator has no behaviour {number}; it has 01 to {max(BEHAVIOURS)}."))
+    there = f"01 to {max(BEHAVIOURS)} and {min(PLANNED)} to {max(PLANNED)}"
+    return Refuse(invalid_parameter(f"The simulator has no behaviour {number}; it has {there}."))

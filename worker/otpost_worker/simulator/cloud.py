@@ -19,11 +19,13 @@ from .limits import Limits, LimitSettings
 from .messages import Glimpse, Message, glimpse, parse_json, read_message
 from .numbers import Impairment, describe
 from .rules import Rule, RuleBook
+from .webhooks import WebhookSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .control import Quota
+    from .webhooks import Plan
 
 _VERSION: Final = re.compile(r"v[0-9]{1,3}\.[0-9]{1,2}")
 _NUMBER_ID: Final = re.compile(r"[0-9]{1,30}")
@@ -64,7 +66,7 @@ class SimulatorOptions:
     `port` 0 takes a free one. `access_token` None accepts any token. `country_code` is the business
     number's own, put in front of a `to` without `+`. `rate` is in messages per second and number (0 = no
     limit); `pair_interval_s` in seconds; the limits' defaults are Meta's. `throttle_status` is the HTTP
-    status of 130429.
+    status of 130429. `journal_limit` holds for requests and for reports. `webhooks`: none without a URL.
     """
 
     host: str = "127.0.0.1"
@@ -78,6 +80,7 @@ class SimulatorOptions:
     throttle_status: int = 400
     templates: TemplateLists = field(default_factory=TemplateLists)
     journal_limit: int = 1_000_000
+    webhooks: WebhookSettings = field(default_factory=WebhookSettings)
 
     def __post_init__(self) -> None:
         if self.rate < 0 or self.pair_interval_s <= 0 or self.pair_burst < 1 or self.journal_limit < 1:
@@ -116,16 +119,21 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of a request: its entry in the journal, and how it is answered."""
+    """What becomes of a request: its entry in the journal, how it is answered, and what is reported of the message.
+
+    `plan` None is the plan for everybody.
+    """
 
     entry: Entry
     behaviour: Behaviour
+    plan: Plan | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Ruling:
     behaviour: Behaviour
     refused_by: str | None = None
+    plan: Plan | None = None
 
 
 class Cloud:
@@ -158,7 +166,7 @@ class Cloud:
         if isinstance(read, ErrorAnswer):
             entry.invalid = read.details or read.message
         self.journal.record(entry)
-        return Verdict(entry, ruling.behaviour)
+        return Verdict(entry, ruling.behaviour, ruling.plan)
 
     def ask_number(self, question: Question, *, now: float) -> dict[str, Any] | ErrorAnswer:
         """Tell about a business number; `now` is a clock that never goes back (seconds)."""
@@ -205,17 +213,18 @@ class Cloud:
         rule = self.rules.find(phone_number_id, message)
         wanted: Magic | None = None
         behaviour: Behaviour = ACCEPT
+        plan: Plan | None = None
         if rule is not None:
-            behaviour = rule.behaviour
+            behaviour, plan = rule.behaviour, rule.plan
         elif refusal := self.templates.refusal(message.template, message.language):
             return _Ruling(Refuse(refusal))
         elif (wanted := self._magic(message)) is not None:
-            behaviour = wanted.behaviour
+            behaviour, plan = wanted.behaviour, wanted.plan
         # Only what is taken counts against the limits, and what they refuse spends neither a rule nor a try.
         if behaviour.taken and (limit := self.limits.take(phone_number_id, message.wa_id, now)):
             return _Ruling(self._throttled(limit), limit)
         self._spend(rule, wanted, message.wa_id)
-        return _Ruling(behaviour)
+        return _Ruling(behaviour, plan=plan)
 
     def _magic(self, message: Message) -> Magic | None:
         wanted = magic(message.wa_id)
@@ -302,17 +311,22 @@ def wamid(recipient: str, salt: bytes, number: int) -> str:
     return "wamid." + base64.b64encode(raw).decode()
 
 
+def wa_id_of(entry: Entry, behaviour: Behaviour) -> str:
+    """The digits of the number that gets the message, as Meta writes them."""
+    wa_id = entry.recipient or ""
+    if isinstance(behaviour, Accept) and behaviour.new_wa_id:
+        # Brazil and Mexico: a digit comes or goes behind the country code.
+        return wa_id[:2] + "9" + wa_id[2:]
+    return wa_id
+
+
 def success_body(entry: Entry, behaviour: Accept) -> dict[str, object]:
     """The JSON object that confirms a message: accepted, which is not delivered."""
-    wa_id = entry.recipient or ""
-    if behaviour.new_wa_id:
-        # Brazil and Mexico: a digit comes or goes behind the country code.
-        wa_id = wa_id[:2] + "9" + wa_id[2:]
     message = {"id": entry.wamid}
     if behaviour.message_status is not None:
         message["message_status"] = behaviour.message_status
     return {
         "messaging_product": "whatsapp",
-        "contacts": [{"input": entry.to, "wa_id": wa_id}],
+        "contacts": [{"input": entry.to, "wa_id": wa_id_of(entry, behaviour)}],
         "messages": [message],
     }

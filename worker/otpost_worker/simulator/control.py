@@ -124,7 +124,7 @@ def parse_body(body: bytes) -> object:
 def parse_page(query: Mapping[str, str]) -> Page:
     """The query of GET /_simulator/requests."""
     allowed = ("since", "limit", "wait", "wait_taken", "timeout_s")
-    fields = Fields.of({name: _numeric(name, text) for name, text in query.items()}, "the query", allowed)
+    fields = Fields.of({name: numeric(name, text) for name, text in query.items()}, "the query", allowed)
     given: dict[str, Any] = {
         "since": fields.whole("since", 0),
         "limit": fields.whole("limit", 1, MAX_PAGE),
@@ -207,7 +207,8 @@ def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(names)
 
 
-def _numeric(name: str, text: str) -> int | float | str:
+def numeric(name: str, text: str) -> int | float | str:
+    """A value of a query: a number where it is one; numbers with a point are for `timeout_s` alone."""
     if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS:
         return int(text)
     try:

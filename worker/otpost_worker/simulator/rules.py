@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 from .behaviour import ACCEPT, BY_NAME, Behaviour, Refuse, Reply
 from .control import ControlError, Fields, shown
 from .errors import error_answer
+from .webhooks.plans import parse_plan
 
 if TYPE_CHECKING:
     from .messages import Message
+    from .webhooks.plans import Plan
 
 MAX_RULES: Final = 1000
 _MAX_HEADER: Final = 1000
@@ -63,11 +65,15 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A behaviour for the messages that fit, `times` times (None = for ever)."""
+    """A behaviour for the messages that fit, `times` times (None = for ever), and the plan of what is reported of them.
+
+    `plan` None is the plan for everybody.
+    """
 
     match: Match
     behaviour: Behaviour
     times: int | None
+    plan: Plan | None
     source: dict[str, Any]
 
 
@@ -111,12 +117,14 @@ class RuleBook:
 
 def parse_rule(payload: object) -> Rule:
     """The body of POST /_simulator/rules."""
-    fields = Fields.of(payload, "the rule", ("match", "times", "answer", "delay_s"))
+    fields = Fields.of(payload, "the rule", ("match", "times", "answer", "delay_s", "webhooks"))
     behaviour = _answer(fields.values.get("answer"))
     delay_s = fields.number("delay_s", 0, _MAX_DELAY_S)
     if delay_s is not None:
         behaviour = replace(behaviour, delay_s=delay_s)
-    return Rule(_match(fields.values.get("match")), behaviour, fields.whole("times", 1), dict(fields.values))
+    asked = fields.values.get("webhooks")
+    plan = None if asked is None else parse_plan(asked, "the rule: webhooks")
+    return Rule(_match(fields.values.get("match")), behaviour, fields.whole("times", 1), plan, dict(fields.values))
 
 
 def _match(value: object) -> Match:

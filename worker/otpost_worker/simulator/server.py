@@ -5,18 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self, assert_never
 
 import orjson
 from aiohttp import web
 
+from .answering import JSON, MAX_BODY_BYTES, as_json, explained, payload, plain
 from .behaviour import HUGE_BYTES, TRAP, Accept, Cut, Hang, Manner, Refuse, Reply
-from .cloud import Arrival, Cloud, Question, SimulatorOptions, TemplateLists, Verdict, is_version, success_body
+from .cloud import (
+    Arrival,
+    Cloud,
+    Question,
+    SimulatorOptions,
+    TemplateLists,
+    Verdict,
+    is_version,
+    success_body,
+)
 from .control import (
-    ControlError,
-    parse_body,
     parse_limits,
     parse_page,
     parse_quota,
@@ -35,15 +42,17 @@ from .errors import (
 )
 from .numbers import parse_impairments
 from .rules import parse_rule
+from .webhook_desk import WebhookDesk
+from .webhooks.postman import Postman
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from .journal import Journal
+    from .webhooks import Reports
 
-MAX_BODY_BYTES: Final = 1024 * 1024
 _CONTROL: Final = "/_simulator/"
-_JSON: Final = "application/json; charset=UTF-8"
 _HANG_S: Final = 120.0
 _TRICKLE_S: Final = 1.0
 _PIECES: Final = 10
@@ -69,10 +78,12 @@ PUT    /_simulator/token                       the one token that is accepted, o
 PUT    /_simulator/quota                       refuse all calls for some seconds
 PUT    /_simulator/templates                   missing, paused and disabled templates
 PUT    /_simulator/number                      what health_status says
+GET    /_simulator/webhooks                    where webhooks go; PUT changes it, POST sends one
+GET    /_simulator/reports                     what was reported of messages (since, limit, callback, message_id,
+                                               wait_answered, settled, timeout_s); DELETE forgets it
+GET    /_simulator/posts                       the POSTs of webhooks, and how they were answered (since, limit)
 GET    /_simulator/health                      200
 """
-
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class CannotListen(Exception):
@@ -99,6 +110,8 @@ class Simulator:
     def __init__(self, options: SimulatorOptions | None = None) -> None:
         self.options = options or SimulatorOptions()
         self._cloud = Cloud(self.options, os.urandom(5))
+        self._postman = Postman(self.options.webhooks, self.options.journal_limit)
+        self._desk = WebhookDesk(self._postman, self._cloud.journal)
         self._closing = asyncio.Event()
         self._answers = 0
         self._runner: web.AppRunner | None = None
@@ -120,6 +133,16 @@ class Simulator:
         """What was received."""
         return self._cloud.journal
 
+    @property
+    def reports(self) -> Reports:
+        """What is reported of the messages by webhook, and how that was answered."""
+        return self._postman.reports
+
+    @property
+    def webhooks(self) -> WebhookDesk:
+        """Webhooks: change how they are sent, send one, wait for them."""
+        return self._desk
+
     async def __aenter__(self) -> Self:
         self._closing.clear()
         self._runner = web.AppRunner(
@@ -134,6 +157,7 @@ class Simulator:
                 raise CannotListen(self.options.host, self.options.port, error) from error
             raise
         self._port = self._runner.addresses[0][1]
+        await self._postman.start()
         return self
 
     async def __aexit__(
@@ -141,6 +165,7 @@ class Simulator:
     ) -> None:
         self._closing.set()
         self.journal.release()
+        await self._postman.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -165,16 +190,17 @@ class Simulator:
             ("PUT", "templates", self._set_templates),
             ("PUT", "number", self._set_number),
             ("GET", "health", self._health),
+            *self._desk.routes(),
         ):
-            router.add_route(method, _CONTROL + name, _explained(handler))
+            router.add_route(method, _CONTROL + name, explained(handler))
         router.add_route("*", "/{path:.*}", self._nowhere)
         return application
 
     # Sending
 
     async def _messages(self, request: web.Request) -> web.StreamResponse:
-        version = _plain(request.match_info["version"])
-        phone_number_id = _plain(request.match_info["phone_number_id"])
+        version = plain(request.match_info["version"])
+        phone_number_id = plain(request.match_info["phone_number_id"])
         if request.method != "POST":
             return self._refused(unknown_object(request.method, phone_number_id[:60]))
         try:
@@ -185,12 +211,13 @@ class Simulator:
             return self._refused(invalid_parameter("The request's body cannot be decoded."))
         arrival = Arrival(version, phone_number_id, request.headers.get("Authorization"), request.content_type, body)
         verdict = self._cloud.receive(arrival, at=time.time(), now=time.monotonic())
+        await self._desk.expect(verdict)
         if verdict.behaviour.delay_s:
             await self._pause(verdict.behaviour.delay_s)
         return await self._carry_out(request, version, verdict)
 
     async def _number(self, request: web.Request) -> web.StreamResponse:
-        version, number_id = (_plain(request.match_info[part]) for part in ("version", "phone_number_id"))
+        version, number_id = (plain(request.match_info[part]) for part in ("version", "phone_number_id"))
         question = Question(version, number_id, request.headers.get("Authorization"), request.query.get("fields"))
         answer = self._cloud.ask_number(question, now=time.monotonic())
         if isinstance(answer, ErrorAnswer):
@@ -260,7 +287,7 @@ class Simulator:
         self._answers += 1
         trace_id = self._cloud.trace_id(self._answers)
         return {
-            "Content-Type": _JSON,
+            "Content-Type": JSON,
             # What was asked for, if it is a version at all: a header cannot carry just anything.
             "facebook-api-version": version if is_version(version) else _VERSION,
             "x-fb-trace-id": trace_id,
@@ -279,11 +306,11 @@ class Simulator:
         return web.Response(text=_PAGE)
 
     async def _health(self, _request: web.Request) -> web.Response:
-        return _json({"status": "ok"})
+        return as_json({"status": "ok"})
 
     async def _trap(self, request: web.Request) -> web.Response:
         self.journal.trap(with_token="Authorization" in request.headers)
-        return _json({"trap": "This address is only reached by following a redirect, which a sender must not do."})
+        return as_json({"trap": "This address is only reached by following a redirect, which a sender must not do."})
 
     async def _requests(self, request: web.Request) -> web.Response:
         page = parse_page(request.query)
@@ -291,7 +318,7 @@ class Simulator:
         if page.wait or page.wait_taken:
             complete = await self.journal.wait(page.wait, page.wait_taken, page.timeout_s)
         found = self.journal.entries(page.since, page.limit)
-        return _json(
+        return as_json(
             {
                 "requests": found,
                 "next": found[-1].seq if found else page.since,
@@ -303,52 +330,52 @@ class Simulator:
     async def _clear(self, _request: web.Request) -> web.Response:
         cleared = self.journal.total
         self._cloud.clear()
-        return _json({"cleared": cleared})
+        return as_json({"cleared": cleared})
 
     async def _stats(self, _request: web.Request) -> web.Response:
-        return _json(self.journal.stats())
+        return as_json({**self.journal.stats(), "webhooks": self._postman.stats()})
 
     async def _rules(self, _request: web.Request) -> web.Response:
-        return _json({"rules": self._cloud.rules.listed()})
+        return as_json({"rules": self._cloud.rules.listed()})
 
     async def _add_rule(self, request: web.Request) -> web.Response:
-        self._cloud.rules.add(parse_rule(await _payload(request)))
-        return _json({"rules": self._cloud.rules.listed()}, 201)
+        self._cloud.rules.add(parse_rule(await payload(request)))
+        return as_json({"rules": self._cloud.rules.listed()}, 201)
 
     async def _drop_rules(self, _request: web.Request) -> web.Response:
         dropped = len(self._cloud.rules.listed())
         self._cloud.rules.clear()
-        return _json({"dropped": dropped})
+        return as_json({"dropped": dropped})
 
     async def _limits(self, _request: web.Request) -> web.Response:
-        return _json(self._cloud.limits.settings)
+        return as_json(self._cloud.limits.settings)
 
     async def _set_limits(self, request: web.Request) -> web.Response:
-        self._cloud.set_limits(parse_limits(await _payload(request), self._cloud.limits.settings))
+        self._cloud.set_limits(parse_limits(await payload(request), self._cloud.limits.settings))
         return await self._limits(request)
 
     async def _set_token(self, request: web.Request) -> web.Response:
-        self._cloud.access_token = parse_token(await _payload(request))
-        return _json({"access_token": self._cloud.access_token})
+        self._cloud.access_token = parse_token(await payload(request))
+        return as_json({"access_token": self._cloud.access_token})
 
     async def _set_quota(self, request: web.Request) -> web.Response:
-        quota = parse_quota(await _payload(request))
+        quota = parse_quota(await payload(request))
         self._cloud.exhaust(quota, time.monotonic())
-        return _json(quota)
+        return as_json(quota)
 
     async def _set_templates(self, request: web.Request) -> web.Response:
-        self._cloud.templates = TemplateLists.of(parse_templates(await _payload(request)))
-        return _json({"status": "ok"})
+        self._cloud.templates = TemplateLists.of(parse_templates(await payload(request)))
+        return as_json({"status": "ok"})
 
     async def _set_number(self, request: web.Request) -> web.Response:
-        self._cloud.impairments = parse_impairments(await _payload(request))
-        return _json({"status": "ok"})
+        self._cloud.impairments = parse_impairments(await payload(request))
+        return as_json({"status": "ok"})
 
     async def _nowhere(self, request: web.Request) -> web.Response:
         if request.path.startswith(_CONTROL):
-            missing = f"there is no {request.method} {_plain(request.path)}; GET / lists what there is."
-            return _json({"error": missing}, 404)
-        return self._refused(unknown_path(_plain(request.path)))
+            missing = f"there is no {request.method} {plain(request.path)}; GET / lists what there is."
+            return as_json({"error": missing}, 404)
+        return self._refused(unknown_path(plain(request.path)))
 
 
 async def serve(options: SimulatorOptions, stop: asyncio.Event, announce: Callable[[str], None]) -> None:
@@ -356,37 +383,6 @@ async def serve(options: SimulatorOptions, stop: asyncio.Event, announce: Callab
     async with Simulator(options) as simulator:
         announce(simulator.url)
         await stop.wait()
-
-
-def _explained(handler: _Handler) -> _Handler:
-    """A control handler whose refusals become an answer: 400, and what to do instead."""
-
-    async def explained(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except ControlError as error:
-            return _json({"error": str(error)}, 400)
-
-    return explained
-
-
-async def _payload(request: web.Request) -> object:
-    try:
-        body = await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise ControlError(f"the body is larger than {MAX_BODY_BYTES} bytes; send less.") from None
-    except web.RequestPayloadError:
-        raise ControlError("the body cannot be decoded; send plain JSON.") from None
-    return parse_body(body)
-
-
-def _json(value: object, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=orjson.dumps(value), headers={"Content-Type": _JSON})
-
-
-def _plain(text: str) -> str:
-    """A piece of an address for JSON and the journal: short, without the marks of bytes that are no text."""
-    return text[:200].encode("utf-8", "replace").decode()
 
 
 def _cut(request: web.Request) -> web.Response:
