@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -29,7 +32,7 @@ from otpost_worker.telemetry import configure_logging
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otpost_worker.simulator import SimulatorOptions
+    from otpost_worker.simulator import SimulatorOptions, WebhookSettings
 
 
 @click.command()
@@ -120,17 +123,62 @@ def _visible(name: str, value: object) -> object:
     help="Messages a second of a number; 0 for no limit.",
 )
 @click.option("--pair/--no-pair", default=True, show_default=True, help="Meta's limit for each recipient.")
-def simulator(host: str, port: int, rate: float, pair: bool) -> int:
+@click.option("--webhook-url", metavar="URL", help="Report there what became of messages [default: nowhere].")
+@click.option(
+    "--app-secret-file",
+    metavar="FILE",
+    envvar="OTPOST_APP_SECRET_FILE",
+    help="Holds the app secret that signs webhooks; or OTPOST_APP_SECRET.",
+)
+@click.option("--webhook-plan", metavar="PLAN", default="delivered", show_default=True, help="What is reported.")
+def simulator(
+    host: str,
+    port: int,
+    rate: float,
+    pair: bool,
+    webhook_url: str | None,
+    app_secret_file: str | None,
+    webhook_plan: str,
+) -> int:
     """Be the Cloud API on this machine: no account, no phone, nothing leaves it.
 
-    Point a worker at it with OTPOST_API_BASE. Which recipients answer with which error stands in
-    docs/simulator.md.
+    Point a worker at it with OTPOST_API_BASE. Which recipients answer with which error, and the plans of what is
+    reported by webhook, stand in docs/simulator.md.
     """
     from otpost_worker.simulator import SimulatorOptions  # noqa: PLC0415 - as in _work
 
     configure_logging(log_format="console", level="warning")
-    options = SimulatorOptions(host=host, port=port, rate=rate, pair=pair)
+    webhooks = _webhooks(webhook_url, app_secret_file, webhook_plan)
+    options = SimulatorOptions(host=host, port=port, rate=rate, pair=pair, webhooks=webhooks)
     return run_async(_simulate(options, click.echo))
+
+
+def _webhooks(url: str | None, secret_file: str | None, plan: str) -> WebhookSettings:
+    from otpost_worker.simulator import PLANS, WebhookSettings  # noqa: PLC0415 - as in _work
+
+    if plan not in PLANS:
+        raise click.UsageError(f"--webhook-plan: there is no plan {plan!r}; there are {', '.join(PLANS)}")
+    if url is None:
+        return WebhookSettings(plan=PLANS[plan])
+    secret = _app_secret(secret_file)
+    try:
+        return WebhookSettings(url=url, secret=secret, plan=PLANS[plan])
+    except ValueError as error:
+        raise click.UsageError(f"--webhook-url: {error}") from None
+
+
+def _app_secret(file: str | None) -> str:
+    """The first of those that the receiver of webhooks may know: while they change, it knows several."""
+    given = os.environ.get("OTPOST_APP_SECRET", "")
+    if file is not None:
+        try:
+            given = Path(file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise click.UsageError(f"--app-secret-file: {file} cannot be read as text") from None
+    found = re.search(r"[^,\s]+", given)
+    if found is None:
+        raise click.UsageError("--webhook-url needs the app secret: set OTPOST_APP_SECRET, or name --app-secret-file")
+    return found[0]
 
 
 async def _simulate(options: SimulatorOptions, announce: Callable[[str], None]) -> int:
