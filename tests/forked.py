@@ -24,7 +24,7 @@ _SERVER.set_forkserver_preload(
     [
         *("aiohttp.web", "rich.progress", "rich.table", "rich.traceback", "click.shell_completion"),
         *("otpost.client", "otpost.sealing", "otpost_worker.app", "otpost_worker.deadletters"),
-        *("otpost_worker.simulator", "otpost_worker.doctor", "otpost_worker.timeline", "otpost_worker.wrapping"),
+        *("otpost_worker.simulator", "otpost_worker.doctor", "otpost_worker.timeline", "otpost_worker.receiver"),
     ]
 )
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from broker import Vhost
     from ledger_implementations import OpenLedger
     from otpost_worker.deliver import Deliverer, Ending
+    from otpost_worker.ledger.watched import WholeLedger
     from otpost_worker.outcome import Outcome
     from otpost_worker.ports import ClaimReply, Ledger
     from service import Service
@@ -209,7 +210,7 @@ async def test_a_job_that_worker_and_ledger_stumble_over_goes_round_for_a_while_
         await service.wait_for_result(job_id, "accepted")
 
     await declare_topology(vhost, "other")
-    stumbling = Wrappers(ledger=lambda ledger: cast("Ledger", StumblingLedger(ledger)))
+    stumbling = Wrappers(ledger=lambda ledger: cast("WholeLedger", StumblingLedger(ledger)))
     body = job_body_now()
     async with running_service(vhost, tmp_path, wrappers=stumbling) as service:
         await service.publish(body)  # this copy crashes, and rests until the worker stops
