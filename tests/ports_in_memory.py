@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from otpost.event import SenderEvent
     from otpost_worker.envelope import Event, Letter, Step, Watch
     from otpost_worker.ports import ClaimReply, ClaimRequest, Entry, Message, Noted, Posted, Recorded, Ticket
-    from otpost_worker.standing import News
+    from otpost_worker.standing import Heard, News
     from otpost_worker.stories import Amendment, JobStory
 
 # 2026-11-23T20:00:00Z, when every test begins.
@@ -262,6 +262,9 @@ class FatefulLedger:
     async def look_up(self, job_id: str) -> JobStory | None:
         self._begin("look_up", "look")
         return await self._ledger.look_up(job_id)
+
+    async def hear(self, heard: Heard) -> tuple[News, ...]:
+        return await self._recording("hear", self._ledger.hear(heard))
 
     async def amend(self, story: JobStory, amendment: Amendment) -> bool:
         return await self._recording("amend", self._ledger.amend(story, amendment))

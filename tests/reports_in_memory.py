@@ -10,6 +10,7 @@ from otpost_worker.keyring import Keyring
 from otpost_worker.outcome import Error, Kind, Refused
 from otpost_worker.ports import Posted
 from otpost_worker.recording import Records
+from otpost_worker.sender_reports import Account
 from otpost_worker.settling import Settler
 from otpost_worker.updates import MessageReport, ProviderError, Reported
 from ports_in_memory import KEY, Crash, FatefulLedger
@@ -39,6 +40,7 @@ class Reporting:
 
     world: World
     posts: dict[bytes, tuple[Update, ...]] = field(default_factory=dict)
+    accounts: tuple[Account, ...] = (Account("default", None, "106540352242922", 80.0, "default"),)
 
     async def post(self, *updates: Update, token: str) -> None:
         """Let one webhook with these updates come."""
@@ -84,6 +86,9 @@ class Reporting:
             policy_of=lambda _: world.policy,
             watch_s_of=lambda _: world.watch.sent_s if world.watch else None,
             provider="in memory",
+            accounts=self.accounts,
+            marketing_only=lambda code: code == 131049,
+            tell=world.news.append,
         )
 
     def _body(self, updates: tuple[Update, ...]) -> bytes:

@@ -12,6 +12,8 @@ from otpost_worker.deliver import WatchTimes
 from otpost_worker.delivery_reports import PAUSES_S
 from otpost_worker.outcome import Accepted
 from otpost_worker.ports import Posted
+from otpost_worker.sender_reports import Account
+from otpost_worker.updates import AccountChange, NotRequested, Preference, TemplateCategory, TemplateStatus
 from ports_in_memory import ACCEPTED, ACCEPTED_LATER, LOST, NOW, World, envelope, job_body
 from reports_in_memory import Reporting, report
 
@@ -421,3 +423,118 @@ async def test_a_report_that_was_early_is_told_once_whatever_comes_again(place: 
     await reporting.take(later)
     await reporting.take(Posted(later.body, later.token, later.tries))
     assert world.heard == ["job-1/1/1/accepted", "job-1/1/1/sent"]
+
+
+# What webhooks say of senders
+
+
+def template(event: str, *, account: str | None = "102290129340398", reason: str | None = "NONE") -> TemplateStatus:
+    return TemplateStatus(account, "verification_code", "en_US", event, reason, NOW + 5)
+
+
+async def holds(world: World) -> list[tuple[str | None, str | None]]:
+    async with world.ledger() as ledger:
+        report_ = (await ledger.report({"default": 80.0}, {"default": "default"}))["default"]
+    return [(hold.template, hold.language) for hold in report_.holds]
+
+
+def sender_events(world: World) -> list[tuple[str, str | None]]:
+    return [(event.name.value, event.template) for event in world.broker.sender_events]
+
+
+@pytest.mark.parametrize("event", ["PAUSED", "DISABLED", "REJECTED", "PENDING_DELETION", "DELETED", "ARCHIVED"])
+async def test_a_template_that_cannot_be_sent_is_held_and_released_when_it_can(
+    place: Implementation, event: str
+) -> None:
+    world, reporting = await sent(place)
+    await reporting.post(template(event), token="post-1")
+    assert await holds(world) == [("verification_code", "en_US")]
+    world.put(envelope(job_body(id="job-2")))
+    await world.deliver(world.waiting[0][0])
+    assert world.provider.callbacks == ["job-1"]
+    await reporting.post(template("APPROVED"), token="post-2")
+    assert await holds(world) == []
+    assert sender_events(world) == [("halted", "verification_code"), ("resumed", "verification_code")]
+
+
+@pytest.mark.parametrize("event", ["FLAGGED", "IN_APPEAL", "PENDING", "WHATEVER"])
+async def test_what_says_nothing_against_a_template_holds_nothing(place: Implementation, event: str) -> None:
+    world, reporting = await sent(place)
+    await reporting.post(template(event), token="post-1")
+    assert (await holds(world), sender_events(world)) == ([], [])
+
+
+async def test_an_approval_of_what_was_never_held_is_no_event(place: Implementation) -> None:
+    world, reporting = await sent(place)
+    await reporting.post(template("APPROVED"), token="post-1")
+    assert sender_events(world) == []
+
+
+async def test_a_template_that_is_approved_says_nothing_of_a_halted_sender(place: Implementation) -> None:
+    world, reporting = await sent(place)
+    await reporting.post(AccountChange("102", "DISABLED_UPDATE", blocked=True, detail=None, at=NOW + 5), token="post-1")
+    await reporting.post(template("PAUSED"), token="post-2")
+    await reporting.post(template("APPROVED"), token="post-3")
+    assert await holds(world) == [(None, None)]
+
+
+async def test_an_account_that_is_blocked_halts_its_sender_until_it_is_reinstated(place: Implementation) -> None:
+    world, reporting = await sent(place)
+    blocked = AccountChange("102", "DISABLED_UPDATE", blocked=True, detail="DISABLE", at=NOW + 5)
+    await reporting.post(blocked, token="post-1")
+    await reporting.post(blocked, token="post-2")
+    assert await holds(world) == [(None, None)]
+    reinstated = AccountChange("102", "DISABLED_UPDATE", blocked=False, detail="REINSTATE", at=NOW + 9)
+    await reporting.post(reinstated, token="post-3")
+    assert await holds(world) == []
+    assert {event.event_id for event in world.broker.sender_events} == {
+        f"default/halted/{round(NOW + 5) * 1000}",
+        f"default/resumed/{round(NOW + 9) * 1000}",
+    }
+
+
+@pytest.mark.parametrize(("account", "is_held"), [("102", True), ("103", False), (None, False)])
+async def test_only_the_senders_of_that_account_are_meant(
+    place: Implementation, account: str | None, is_held: object
+) -> None:
+    world, reporting = await sent(place)
+    reporting.accounts = (
+        Account("default", "102", "1", 80.0, "default"),
+        Account("other", "104", "2", 80.0, "other"),
+    )
+    await reporting.post(template("PAUSED", account=account), token="post-1")
+    assert bool(await holds(world)) == is_held
+
+
+async def test_a_template_of_another_category_is_an_event_of_its_sender(place: Implementation) -> None:
+    world, reporting = await sent(place)
+    category = TemplateCategory("102", "verification_code", "en_US", "MARKETING", impending=False, at=NOW + 5)
+    await reporting.post(category, token="post-1")
+    await reporting.post(category, token="post-2")
+    (event,) = {event.event_id: event for event in world.broker.sender_events}.values()
+    assert (event.name.value, event.sender, event.template) == ("category_changed", "default", "verification_code")
+    assert await holds(world) == []
+
+
+async def test_a_failure_that_only_marketing_meets_says_that_the_category_has_changed(place: Implementation) -> None:
+    world, reporting = await sent(place)
+    await reporting.post(report("failed", NOW + 2, code=131049), token="post-1")
+    (event,) = world.broker.sender_events
+    assert (event.name.value, event.event_id) == ("category_changed", "job-1/1/1/category_changed")
+    assert event.error is not None
+    assert event.error.code == 131049
+
+
+async def test_who_did_not_ask_for_a_code_is_told_with_the_job(place: Implementation) -> None:
+    world, reporting = await sent(place)
+    await reporting.post(NotRequested("wamid.one", NOW + 30), NotRequested("wamid.nobody", NOW + 30), token="post-1")
+    (event,) = world.broker.sender_events
+    assert (event.name.value, event.job_id, event.sender) == ("code_not_requested", "job-1", "default")
+
+
+async def test_wishes_about_marketing_are_counted_and_hold_nothing(place: Implementation) -> None:
+    world, reporting = await sent(place)
+    await reporting.post(Preference("stop"), token="post-1")
+    assert (await holds(world), sender_events(world)) == ([], [])
+    counted = world.metrics.registry.get_sample_value("otpost_webhook_reports_total", {"what": "preference"})
+    assert counted == 1.0

@@ -35,7 +35,7 @@ from otpost_worker.outage_log import OutageLog
 from otpost_worker.ports import LedgerUnavailable
 from otpost_worker.providers.cloud_api import PROVIDER, CloudApi
 from otpost_worker.providers.http import open_session
-from otpost_worker.report_intake import checks_due, delivery_reports, watch_of, webhooks
+from otpost_worker.report_intake import accounts_of, checks_due, delivery_reports, watch_of, webhooks
 from otpost_worker.senders import SenderWatch
 from otpost_worker.worker import InFlight, RestingPlaces, job_key
 from otpost_worker.wrapping import UNWRAPPED
@@ -127,6 +127,7 @@ async def run_worker(
             clock=clock,
             background=in_reports.background,
             tell=sender_watch.hear,
+            accounts=accounts_of(settings),
         )
         dropped = DroppedReader(
             broker,

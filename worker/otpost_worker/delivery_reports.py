@@ -7,22 +7,27 @@ cancelled, the same message comes once more: what was written down by then is pu
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, assert_never
 
 import structlog
 
+from otpost.event import EventName, SenderEvent
 from otpost_worker.ports import Posted, Recorded
+from otpost_worker.sender_reports import category_changed, consequences
 from otpost_worker.statuses import Follow, Heard, Later, Nothing, Terms, Verdict, follow, hearing_of, miss
-from otpost_worker.updates import Ignored, MessageReport, ProviderError, Reported
+from otpost_worker.updates import Ignored, MessageReport, NotRequested, Preference, ProviderError, Reported
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from otpost_worker.decision import Policy
     from otpost_worker.outcome import Refused
     from otpost_worker.ports import Broker, Clock, Codes, Observer, Reports
     from otpost_worker.recording import Records
+    from otpost_worker.sender_reports import Account
     from otpost_worker.settling import Settler
+    from otpost_worker.standing import News
     from otpost_worker.stories import JobStory
     from otpost_worker.updates import Update
 
@@ -40,7 +45,9 @@ class DeliveryReports:
 
     *read*: reads a webhook's body. *write*: makes a body of one report. *place_of*: reads our own word for an attempt.
     *refusal_of*: what a failure means by the provider's table. *policy_of*, *watch_s_of*: those of a sender, by its
-    name; *watch_s_of* gives None where no deliveries are watched. *provider*: what results call it.
+    name; *watch_s_of* gives None where no deliveries are watched. *provider*: what results call it. *accounts*: the
+    senders by the provider's names. *marketing_only*: whether only templates of another category can meet an error's
+    code. *tell* hears what is new about a sender.
     """
 
     def __init__(  # noqa: PLR0913 - what it takes of the world, each by its name
@@ -61,6 +68,9 @@ class DeliveryReports:
         policy_of: Callable[[str], Policy],
         watch_s_of: Callable[[str], float | None],
         provider: str,
+        accounts: Sequence[Account],
+        marketing_only: Callable[[int | None], bool],
+        tell: Callable[[News], None],
     ) -> None:
         self._ledger = ledger
         self._broker = broker
@@ -77,6 +87,9 @@ class DeliveryReports:
         self._policy_of = policy_of
         self._watch_s_of = watch_s_of
         self._provider = provider
+        self._accounts = accounts
+        self._marketing_only = marketing_only
+        self._tell = tell
 
     async def take(self, posted: Posted) -> None:
         """Take everything that a webhook says."""
@@ -88,8 +101,48 @@ class DeliveryReports:
                 case Ignored(what):
                     self._observer.report_heard("ignored")
                     _log.info("webhook.ignored", what=what)
+                case NotRequested():
+                    await self._not_requested(update)
+                case Preference():
+                    self._observer.report_heard("preference")
                 case _:
-                    self._observer.report_heard("other")
+                    await self._concern(update)
+
+    async def _concern(self, update: Update) -> None:
+        """See to what is said of senders."""
+        self._observer.report_heard("sender")
+        for one in consequences(update, self._accounts, now=self._clock(), refusal_of=self._refusal_of):
+            if one.always:
+                await self._broker.publish_sender_event(one.event)
+            if one.heard is not None:
+                heard = one.heard
+                news = await self._records.insist(lambda: self._ledger.hear(heard))  # noqa: B023 - awaited here
+                if news and not one.always:
+                    await self._broker.publish_sender_event(one.event)
+                for new in news:
+                    self._tell(new)
+
+    async def _not_requested(self, update: NotRequested) -> None:
+        """Tell whose code somebody got who had not asked for one."""
+        self._observer.report_heard("not_requested")
+        place = await self._records.insist(lambda: self._ledger.find(update.message_id))
+        story = None if place is None else await self._records.insist(lambda: self._ledger.look_up(place[0]))
+        if place is None or story is None:
+            _log.info("report.of_no_job", status="not_requested")
+            return
+        job_id, run, attempt = place
+        sender = next(one.envelope.sender for one in story.runs if one.run == run)
+        at = update.at if update.at is not None else self._clock()
+        await self._broker.publish_sender_event(
+            SenderEvent(
+                event_id=f"{job_id}/{run}/{attempt}/{EventName.CODE_NOT_REQUESTED}",
+                sender=sender,
+                name=EventName.CODE_NOT_REQUESTED,
+                at=datetime.fromtimestamp(at, UTC),
+                job_id=job_id,
+                detail="the recipient says that they did not ask for this code: let it expire",
+            )
+        )
 
     async def check(self, job_id: str, run: int, attempt: int, token: str) -> None:
         """See to an attempt whose delivery should have been reported by now."""
@@ -126,8 +179,20 @@ class DeliveryReports:
                 self._observer.report_heard(why)
             case Follow():
                 self._observer.report_heard(heard.hearing)
+                await self._see_category(heard, place)
             case _:  # pragma: no cover
                 assert_never(verdict)
+
+    async def _see_category(self, heard: Heard, place: tuple[str, int, int]) -> None:
+        """Tell of a failure that only templates of another category can meet."""
+        if heard.refused is None or not self._marketing_only(heard.refused.error.code):
+            return
+        job_id, run, attempt = place
+        story = await self._records.insist(lambda: self._ledger.look_up(job_id))
+        sender = next((one.envelope.sender for one in story.runs if one.run == run), None) if story else None
+        if sender is not None:
+            key = f"{job_id}/{run}/{attempt}"
+            await self._broker.publish_sender_event(category_changed(sender, heard.refused.error, key=key, at=heard.at))
 
     def _refusal(self, report: MessageReport) -> Refused | None:
         if report.status is not Reported.FAILED:

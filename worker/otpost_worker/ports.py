@@ -290,6 +290,9 @@ class Reports(Protocol):
     async def amend(self, story: JobStory, amendment: Amendment) -> bool:
         """Write it down, if nothing was written to that job since *story* was told; else nothing, and False."""
 
+    async def hear(self, heard: Heard) -> tuple[News, ...]:
+        """Keep what was said about a sender that is no answer to a request; returns what is new with it."""
+
 
 class Codes(Protocol):
     """How codes are kept from whoever can read queues, dead letters and what is left of them."""

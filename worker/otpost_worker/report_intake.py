@@ -15,17 +15,19 @@ from otpost_worker.decision import Policy
 from otpost_worker.deliver import Sender, WatchTimes
 from otpost_worker.delivery_reports import DeliveryReports
 from otpost_worker.providers.cloud_api import NAME, refusal_of_report
+from otpost_worker.providers.cloud_api_codes import MARKETING_ONLY
 from otpost_worker.recording import Records
+from otpost_worker.sender_reports import Account
 from otpost_worker.settling import Settler
 from otpost_worker.webhook_bodies import attempt_of, minimal_body, read_updates
 from otpost_worker.worker import InFlight, RestingPlaces
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from otpost_worker.ledger.watched import WholeLedger
     from otpost_worker.ports import Broker, Clock, Codes, Observer
-    from otpost_worker.settings import SenderSettings
+    from otpost_worker.settings import SenderSettings, Settings
     from otpost_worker.standing import News
     from otpost_worker.wrapping import Wrappers
 
@@ -45,6 +47,14 @@ def watch_of(sender: SenderSettings) -> WatchTimes | None:
     return WatchTimes(sender.message_ttl_s + _BUFFER_S, _HELD_S) if sender.app_secret else None
 
 
+def accounts_of(settings: Settings) -> tuple[Account, ...]:
+    """Name the senders as the provider does."""
+    return tuple(
+        Account(name, one.waba_id, one.phone_number_id, one.rate, settings.quota_of(name))
+        for name, one in settings.senders.items()
+    )
+
+
 def delivery_reports(
     senders: Mapping[str, Sender],
     *,
@@ -55,6 +65,7 @@ def delivery_reports(
     clock: Clock,
     background: Callable[[Awaitable[None]], None],
     tell: Callable[[News], None],
+    accounts: Sequence[Account],
 ) -> DeliveryReports:
     """Build the way of a report, by the Cloud API's table. All workers take the reports of all senders."""
     records = Records(ledger, background=background, tell=tell)
@@ -79,6 +90,9 @@ def delivery_reports(
         policy_of=lambda name: senders[name].policy if name in senders else Policy(),
         watch_s_of=watch_s_of,
         provider=NAME,
+        accounts=accounts,
+        marketing_only=lambda code: code in MARKETING_ONLY,
+        tell=tell,
     )
 
 

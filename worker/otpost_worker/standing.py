@@ -35,6 +35,9 @@ class Signal(StrEnum):
     SENDER_REFUSED = "sender_refused"
     TEMPLATE_REFUSED = "template_refused"
     UNANSWERED = "unanswered"  # nobody was there, or no answer came
+    # By webhook, which says nothing of whether the sender itself works:
+    TEMPLATE_CLOSED = "template_closed"
+    TEMPLATE_OPENED = "template_opened"
     NOTHING = "nothing"
 
 
@@ -158,12 +161,23 @@ def hear_outcome(
 
 def hear(heard: Heard, standing: Standing, *, now: float) -> tuple[Standing, tuple[News, ...]]:
     """Apply a signal: returns what is to be kept, and what is news."""
-    answered = replace(standing, unanswered=0)
     match heard.signal:
         case Signal.NOTHING:
             return standing, ()
         case Signal.UNANSWERED:
             return _unanswered(heard, standing, now)
+        case Signal.TEMPLATE_CLOSED:
+            return _template_held(heard, standing, (), now)
+        case Signal.TEMPLATE_OPENED:
+            return _template_released(heard, standing, (), now)
+        case _:
+            return _answered(heard, standing, now)
+
+
+def _answered(heard: Heard, standing: Standing, now: float) -> tuple[Standing, tuple[News, ...]]:
+    """Apply what an answer says: somebody is there."""
+    answered = replace(standing, unanswered=0)
+    match heard.signal:
         case Signal.SENDER_REFUSED:
             return _halted(heard, answered, now)
         case Signal.QUOTA:
@@ -174,10 +188,8 @@ def hear(heard: Heard, standing: Standing, *, now: float) -> tuple[Standing, tup
             return _template_held(heard, *_resumed(heard, answered, now), now)
         case Signal.ACCEPTED:
             return _template_released(heard, *_resumed(heard, replace(answered, quota_pauses=0), now), now)
-        case Signal.ANSWERED | Signal.PAIR_LIMITED:
+        case _:
             return _resumed(heard, answered, now)
-        case _:  # pragma: no cover
-            assert_never(heard.signal)
 
 
 def _unanswered(heard: Heard, standing: Standing, now: float) -> tuple[Standing, tuple[News, ...]]:

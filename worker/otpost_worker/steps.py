@@ -125,12 +125,18 @@ def invalid(unreadable: Unreadable) -> Error:
     return Error(Kind.INVALID_JOB, title="The job breaks the contract", detail=detail[:1000])
 
 
-def sender_event(news: News) -> SenderEvent:
-    """Spell out for the world what is new about a sender."""
-    concerned = "/".join(part for part in (news.sender, news.template, news.language) if part)
+def name_concerned(sender: str, template: str | None, language: str | None) -> str:
+    """Name what an event about a sender is about, in its id."""
+    concerned = "/".join(part for part in (sender, template, language) if part)
     if len(concerned) > _MAX_CONCERNED:
         # A template's name may be longer than AMQP lets any id of a message be.
         concerned = f"{concerned[:_MAX_CONCERNED]}~{hashlib.sha256(concerned.encode()).hexdigest()[:16]}"
+    return concerned
+
+
+def sender_event(news: News) -> SenderEvent:
+    """Spell out for the world what is new about a sender."""
+    concerned = name_concerned(news.sender, news.template, news.language)
     return SenderEvent(
         event_id=f"{concerned}/{news.change}/{round(news.at * 1000)}",
         sender=news.sender,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from otpost_worker.envelope import Step
     from otpost_worker.ports import ClaimReply, ClaimRequest, Entry, Noted, Recorded, SenderReport, Ticket
+    from otpost_worker.standing import Heard, News
     from otpost_worker.stories import Amendment, JobStory, RunStory
 
 T = TypeVar("T")
@@ -81,6 +82,10 @@ class WatchedLedger:
     async def story(self, job_id: str) -> tuple[RunStory, ...]:
         """See ``ports.Archive``."""
         return await self._watched(self._ledger.story(job_id))
+
+    async def hear(self, heard: Heard) -> tuple[News, ...]:
+        """See ``ports.Reports``."""
+        return await self._watched(self._ledger.hear(heard))
 
     async def find(self, message_id: str) -> tuple[str, int, int] | None:
         """See ``ports.Reports``."""

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
     from otpost_worker.envelope import Envelope, Step
     from otpost_worker.ports import Clock
+    from otpost_worker.standing import Heard, News
     from otpost_worker.stories import Amendment
 
 
@@ -200,6 +201,10 @@ class MemoryLedger:
     async def probe_soon(self, senders: Iterable[str]) -> None:
         """See ``ports.Standings``."""
         self._limits.probe_soon(senders, self._clock())
+
+    async def hear(self, heard: Heard) -> tuple[News, ...]:
+        """See ``ports.Reports``."""
+        return self._limits.hear(heard, None, self._clock())
 
     async def story(self, job_id: str) -> tuple[RunStory, ...]:
         """See ``ports.Archive``."""

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from otpost_worker.ledger.redis.arguments import Arguments
     from otpost_worker.ledger.redis.scripts import Script
     from otpost_worker.ports import ClaimReply, ClaimRequest, Clock, Entry, Recorded, Ticket
+    from otpost_worker.standing import Heard, News
     from otpost_worker.stories import Amendment, JobStory
 
 _STALE: Final = b"stale"
@@ -198,6 +199,14 @@ class RedisLedger(RedisReader):
         """See ``ports.Standings``."""
         if keys := [holds_key(sender) for sender in senders]:
             await self._run(self._scripts.probe_soon, keys, ())
+
+    async def hear(self, heard: Heard) -> tuple[News, ...]:
+        """See ``ports.Reports``."""
+        offset, lane = self._offset, heard.lane
+        (told,) = await self._ask(
+            self._scripts.hear, lane_keys("", lane, self._identity), lambda: heard_arguments(heard, None, offset)
+        )
+        return replies.news(told, heard, offset)
 
     # Asking, and learning the time from the answer
 

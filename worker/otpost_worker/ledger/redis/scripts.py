@@ -71,6 +71,7 @@ class Scripts:
     release: Script
     note_buried: Script
     amend: Script
+    hear: Script
     probe_soon: Script
 
     def all(self) -> tuple[Script, ...]:
@@ -82,12 +83,13 @@ def read_scripts() -> Scripts:
     """Put the scripts together."""
     return Scripts(
         claim=_script("times", "job", "table", "holds", "pacing", "bookings", "claim"),
-        record=_script("times", "job", "holds", "pacing", "bookings", "standing", "record"),
+        record=_script("times", "job", "holds", "pacing", "bookings", "standing", "hearing", "record"),
         lapse=_script("times", "job", "lapse"),
         conclude=_script("times", "job", "table", "conclude"),
         refuse=_script("times", "job", "refuse"),
         release=_script("times", "job", "release"),
         note_buried=_script("times", "job", "note_buried"),
         amend=_script("times", "job", "amend"),
+        hear=_script("times", "holds", "pacing", "bookings", "standing", "hearing", "hear"),
         probe_soon=_script("times", "holds", "probe_soon"),
     )

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from otpost_worker.envelope import Step
     from otpost_worker.ports import Clock
+    from otpost_worker.standing import Heard, News
     from otpost_worker.stories import Amendment, JobStory, RunStory
 
 T = TypeVar("T")
@@ -155,6 +156,10 @@ class SqliteLedger:
     async def probe_soon(self, senders: Iterable[str]) -> None:
         """See ``ports.Standings``."""
         await self._do(lambda db: limits.probe_soon(db, senders, self._clock()))
+
+    async def hear(self, heard: Heard) -> tuple[News, ...]:
+        """See ``ports.Reports``."""
+        return await self._do(lambda db: limits.hear_signal(db, heard, None, self._clock(), self._key))
 
     async def story(self, job_id: str) -> tuple[RunStory, ...]:
         """See ``ports.Archive``."""

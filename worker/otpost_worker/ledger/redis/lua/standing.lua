@@ -86,6 +86,14 @@ local function hear(heard, standing, now)
         end
         return news
     end
+    if signal == "template_closed" then
+        hold_template(heard, standing, now, news)
+        return news
+    end
+    if signal == "template_opened" then
+        release_template(heard, standing, now, news)
+        return news
+    end
     standing.unanswered = 0
     if signal == "sender_refused" then
         halt(heard, standing, now, news)
