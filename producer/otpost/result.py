@@ -82,6 +82,11 @@ class OtpResult(BaseModel):
     error: ResultError | None = Field(default=None, description="Why it is retrying, failed, expired or undelivered.")
     retry_in_s: float | None = Field(default=None, description="Seconds until the next attempt of a retrying job.")
     latency_ms: int | None = Field(default=None, description="Milliseconds since the job's created_at.")
+    message_status: str | None = Field(
+        default=None,
+        description="What the provider said beside taking the message, such as held_for_quality_assessment; there only "
+        "where it is not just 'accepted'.",
+    )
 
     @property
     def ends_job(self) -> bool:
@@ -89,8 +94,9 @@ class OtpResult(BaseModel):
         return self.status.ends_job
 
     def to_json(self) -> bytes:
-        """Encode the result as it travels: UTF-8 JSON, every field present."""
-        return orjson.dumps(self.model_dump(), option=orjson.OPT_UTC_Z)
+        """Encode the result as it travels: UTF-8 JSON, every field present but an empty *message_status*."""
+        left_out = set() if self.message_status else {"message_status"}
+        return orjson.dumps(self.model_dump(exclude=left_out), option=orjson.OPT_UTC_Z)
 
     @classmethod
     def parse(cls, body: bytes) -> Self:

@@ -326,9 +326,10 @@ async def test_an_accepted_job_is_looked_at_again_after_its_time_to_live(place: 
 
 
 async def test_what_the_provider_holds_is_looked_at_sooner(place: Implementation) -> None:
-    world, _ = await sent(place, Accepted("wamid.held", held=True))
+    world, _ = await sent(place, Accepted("wamid.held", "held_for_quality_assessment"))
     ((_, _, delay_s),) = world.broker.watches
     assert delay_s == 30.0
+    assert told(world, "job-1/1/1/accepted")["message_status"] == "held_for_quality_assessment"
 
 
 async def test_silence_is_told_once_and_a_delivery_after_it_too(place: Implementation) -> None:

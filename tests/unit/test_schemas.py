@@ -377,5 +377,12 @@ def test_what_is_no_event_is_refused_without_quoting_it(body: bytes) -> None:
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 
+def test_only_what_is_held_has_a_message_status() -> None:
+    held = RESULT | {"message_status": "held_for_quality_assessment"}
+    assert problems("result", held) == []
+    assert json.loads(OtpResult.parse(json.dumps(held).encode()).to_json()) == held
+    assert json.loads(OtpResult.parse(json.dumps(RESULT).encode()).to_json()).keys() == RESULT.keys()
+
+
 def test_a_result_that_the_client_writes_is_as_published() -> None:
     assert problems("result", json.loads(OtpResult.parse(json.dumps(RESULT).encode()).to_json())) == []

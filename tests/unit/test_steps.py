@@ -10,7 +10,7 @@ import pytest
 from otpost.errors import Problem
 from otpost.result import OtpResult
 from otpost_worker.decision import Bury, Decision, Done, Expire, Halt, RetryIn
-from otpost_worker.envelope import Defaults, Envelope, Event, Next, Parcel, Unreadable, open_envelope
+from otpost_worker.envelope import Defaults, Envelope, Event, Next, Parcel, Step, Unreadable, Watch, open_envelope
 from otpost_worker.outcome import Accepted, Error, Kind
 from otpost_worker.standing import Change, News
 from otpost_worker.steps import (
@@ -77,6 +77,17 @@ def test_an_accepted_message_is_told_with_every_field_of_the_contract() -> None:
         "latency_ms": 1250,
     }
     assert (step.next, step.letter, step.ends_job) == (None, None, True)
+
+
+def test_what_the_provider_holds_is_told_with_its_own_word_for_that() -> None:
+    step = step_of(Done(Accepted("wamid.HBgLMTIw", "held_for_quality_assessment")), subject(), now=NOW)
+    assert told(step.event)["message_status"] == "held_for_quality_assessment"
+
+
+def test_an_accepted_message_is_looked_at_again_where_reports_come() -> None:
+    step = step_of(Done(Accepted("wamid.HBgLMTIw")), subject(run=2), now=NOW, watch_s=630.0)
+    assert step.watch == Watch(2, 2, NOW + 630.0)
+    assert Step.from_json(step.to_json()) == step
 
 
 def test_a_retry_is_told_and_leads_to_the_next_attempt() -> None:

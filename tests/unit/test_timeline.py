@@ -15,7 +15,7 @@ from otpost_worker.envelope import Envelope, Step
 from otpost_worker.outcome import Error, Kind
 from otpost_worker.pacing import Hold
 from otpost_worker.ports import HoldReport, SenderReport
-from otpost_worker.stories import AttemptStory, RunStory
+from otpost_worker.stories import AttemptStory, Hearing, Report, RunStory
 from otpost_worker.timeline import timeline
 from otpost_worker.waiting import waits_for, waits_unclaimed
 
@@ -78,6 +78,22 @@ def test_a_job_that_was_accepted_on_its_second_attempt() -> None:
     assert [(moment.run, moment.attempt) for moment in moments] == [
         (None, None), (1, 1), (1, 1), (1, 2), (1, 2), (1, 2), (1, None),
     ]  # fmt: skip
+
+
+def test_what_was_reported_by_webhook_stands_where_it_happened_and_once() -> None:
+    refused = Error(Kind.USER_LIMIT, 131049, "Not delivered")
+    reports = {
+        Hearing.SENT: Report(THEN + 5, "t-1"), Hearing.FAILED: Report(THEN + 6, "t-2", refused),
+        Hearing.UNDELIVERED: Report(THEN + 6.5, "t-2", refused), Hearing.SETTLED: Report(THEN + 4.2, "t-1"),
+    }  # fmt: skip
+    run = run_of(replace(ACCEPTED, reports=reports), end=end_step(2, "accepted"), ended_at=THEN + 4.6)
+    results = [result("job-1/1/2/sent", THEN + 5), result("job-1/1/2/accepted", THEN + 4.6)]
+    assert told([run], results)[-4:] == [
+        (4.6, "the run ends as accepted; result 'accepted' published"),
+        (5.0, "the provider reports that it sent the message; result 'sent' published"),
+        (6.0, "the provider reports that it failed: user_limit 131049 (Not delivered)"),
+        (6.5, "it counts as undelivered: user_limit 131049 (Not delivered); no result 'undelivered' was found"),
+    ]
 
 
 def test_without_the_results_nothing_is_said_of_what_was_published() -> None:

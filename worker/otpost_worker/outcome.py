@@ -42,10 +42,15 @@ class Error:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The provider took the message. *held* when it says that it will not pass it on at once."""
+    """The provider took the message. *message_status*: its word for a message that it does not pass on at once."""
 
     provider_message_id: str
-    held: bool = False
+    message_status: str | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether it says that it will not pass the message on at once."""
+        return self.message_status is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,9 @@ def step_of(decision: Decision, subject: Subject, *, now: float, watch_s: float 
     """
     match decision:
         case Done(message):
-            return accepted(subject, message.provider_message_id, now=now, watch_s=watch_s)
+            return accepted(
+                subject, message.provider_message_id, now=now, watch_s=watch_s, message_status=message.message_status
+            )
         case Halt(retry):
             return _retry(retry, subject, now)
         case RetryIn():
@@ -97,10 +99,18 @@ def step_of(decision: Decision, subject: Subject, *, now: float, watch_s: float 
             assert_never(decision)
 
 
-def accepted(subject: Subject, message_id: str | None, *, now: float, watch_s: float | None = None) -> Step:
+def accepted(
+    subject: Subject,
+    message_id: str | None,
+    *,
+    now: float,
+    watch_s: float | None = None,
+    message_status: str | None = None,
+) -> Step:
     """End the run as ``accepted``; see ``step_of``."""
     watch = None if watch_s is None else Watch(subject.run, subject.attempt, now + watch_s)
-    return Step(event_of(subject, Status.ACCEPTED, now, message_id=message_id), watch=watch)
+    event = event_of(subject, Status.ACCEPTED, now, message_id=message_id, message_status=message_status)
+    return Step(event, watch=watch)
 
 
 def failed(error: Error, subject: Subject, *, now: float) -> Step:
@@ -174,6 +184,7 @@ def event_of(
     error: Error | None = None,
     message_id: str | None = None,
     retry_in_s: float | None = None,
+    message_status: str | None = None,
 ) -> Event:
     """Write the event that *subject* came to *status* at *now* (Unix seconds)."""
     event_id = f"{subject.key}/{subject.run}/{subject.attempt}/{status}"
@@ -194,4 +205,6 @@ def event_of(
         "retry_in_s": None if retry_in_s is None else round(retry_in_s, 3),
         "latency_ms": None if created_at is None else max(0, round((now - created_at) * 1000)),
     }
+    if message_status is not None:
+        body["message_status"] = message_status
     return Event(event_id, status.value, orjson.dumps(body))

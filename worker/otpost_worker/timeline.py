@@ -14,15 +14,25 @@ from typing import TYPE_CHECKING, Final, assert_never
 from otpost.result import OtpResult, Status
 from otpost.times import parse_rfc3339
 from otpost_worker.attempts import State
+from otpost_worker.stories import Hearing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from otpost.result import ResultError
     from otpost_worker.envelope import Step
+    from otpost_worker.outcome import Error
     from otpost_worker.stories import AttemptStory, RunStory
 
 # How much of a message's id may be seen: its beginning holds the recipient's number.
 _ID_ENDS: Final = 8
+_REPORTS: Final = {
+    Hearing.SENT: "the provider reports that it sent the message",
+    Hearing.DELIVERED: "the provider reports that it was delivered",
+    Hearing.READ: "the provider reports that it was read",
+    Hearing.FAILED: "the provider reports that it failed",
+    Hearing.UNDELIVERED: "it counts as undelivered",
+}
 
 
 class What(StrEnum):
@@ -33,6 +43,7 @@ class What(StrEnum):
     CLAIMED = "claimed"
     OUTCOME = "outcome"
     DUE = "due"
+    REPORTED = "reported"
     ENDED = "ended"
     DEAD_LETTER = "dead_letter"
     RESULT = "result"
@@ -55,11 +66,19 @@ def timeline(runs: Sequence[RunStory], results: Iterable[OtpResult] | None) -> l
     moments = [moment for run in runs for moment in _run(run, told)]
     moments += _made((told or {}).values()) or _published(runs)
     recorded = {step.event.id for run in runs for step in _steps(run) if step.event is not None}
+    reported = tuple(_ends_of_reports(runs))
     for event_id, result in (told or {}).items():
-        if event_id not in recorded:
+        if event_id not in recorded and not event_id.endswith(reported):
             moments.append(_result(result))
     # Python's sort keeps the order of what happened at the same moment.
     return sorted(moments, key=lambda moment: moment.at)
+
+
+def _ends_of_reports(runs: Iterable[RunStory]) -> Iterator[str]:
+    """Tell how the ids end of the events that reports became."""
+    for run in runs:
+        for attempt in run.attempts:
+            yield from (f"/{run.run}/{attempt.attempt}/{hearing}" for hearing in attempt.reports)
 
 
 def _steps(run: RunStory) -> Iterator[Step]:
@@ -96,6 +115,18 @@ def _attempt(run: int, attempt: AttemptStory, told: dict[str, OtpResult] | None)
         yield Moment(attempt.recorded_at, What.OUTCOME, _outcome(attempt, told), run, number)
     if attempt.due_at is not None:
         yield Moment(attempt.due_at, What.DUE, "the next attempt is due", run, number + 1)
+    for hearing, report in attempt.reports.items():
+        if hearing is not Hearing.SETTLED:
+            text = _REPORTS[hearing] + (f": {_error(report.error)}" if report.error else "")
+            yield Moment(report.at, What.REPORTED, text + _told(run, number, hearing, told), run, number)
+
+
+def _told(run: int, attempt: int, hearing: Hearing, told: dict[str, OtpResult] | None) -> str:
+    """Say whether the world has heard of a report; of a failure it hears what follows from that."""
+    if told is None or hearing is Hearing.FAILED:
+        return ""
+    is_told = any(event_id.endswith(f"/{run}/{attempt}/{hearing}") for event_id in told)
+    return f"; result {hearing.value!r} published" if is_told else f"; no result {hearing.value!r} was found"
 
 
 def _outcome(attempt: AttemptStory, told: dict[str, OtpResult] | None) -> str:
@@ -127,12 +158,13 @@ def _reason(step: Step | None) -> str:
 
 
 def _because(result: OtpResult) -> str:
-    error = result.error
-    if error is None:
-        return ""
+    return "" if result.error is None else f": {_error(result.error)}"
+
+
+def _error(error: ResultError | Error) -> str:
     code = f" {error.code}" if error.code is not None else ""
     said = ", ".join(text for text in (error.title, error.detail) if text)
-    return f": {error.kind}{code}" + (f" ({said})" if said else "")
+    return f"{error.kind}{code}" + (f" ({said})" if said else "")
 
 
 def _heard(step: Step, told: dict[str, OtpResult] | None) -> str:

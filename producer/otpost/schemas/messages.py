@@ -55,8 +55,9 @@ def job_schema() -> dict[str, Any]:
 
 
 def result_schema() -> dict[str, Any]:
-    """Describe the result as it is published: every field is there, and no other."""
-    return _closed(_described(OtpResult, RESULT_TYPE, _RESULT_TEXT))
+    """Describe the result as it is published: every field is there but one, and no other."""
+    schema = _closed(_described(OtpResult, RESULT_TYPE, _RESULT_TEXT))
+    return schema | {"required": [name for name in schema["required"] if name != "message_status"]}
 
 
 def event_schema() -> dict[str, Any]:

@@ -117,7 +117,7 @@ def _taken(answer: Mapping[str, Any], reply: Reply) -> Accepted | Unknown:
     first = messages[0] if isinstance(messages, list) and messages and isinstance(messages[0], dict) else {}
     message_id, status = first.get("id"), first.get("message_status")
     if isinstance(message_id, str) and message_id:
-        return Accepted(message_id, held=isinstance(status, str) and status != "accepted")
+        return Accepted(message_id, _message_status(status))
     return Unknown(
         Error(
             Kind.UNKNOWN,
@@ -127,6 +127,13 @@ def _taken(answer: Mapping[str, Any], reply: Reply) -> Accepted | Unknown:
             provider_trace_id=_trace_id({}, reply.headers),
         )
     )
+
+
+def _message_status(status: object) -> str | None:
+    """Read why a message is not passed on at once; None where it is. Results carry it: a word and nothing else."""
+    if not isinstance(status, str) or status == "accepted":
+        return None
+    return status.lower() if re.fullmatch(r"[A-Za-z_]{1,64}", status) else "unknown"
 
 
 def retry_after_s(value: str | None, *, now: float) -> float | None:
