@@ -18,6 +18,7 @@ from otpost.rabbitmq import ConnectionLost, Nacked, NoConfirm, Unroutable
 from otpost.topology import WEBHOOKS, Topology, topology
 from otpost.urls import visible_url
 from otpost_worker.brokers.rabbitmq.reconnecting import CONNECT_TIMEOUT_S
+from otpost_worker.brokers.rabbitmq.reports import WEBHOOK_TYPE
 from otpost_worker.outage_log import OutageLog
 from otpost_worker.ports import NotStored
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from otpost.topology import TopologyMode
     from otpost_worker.brokers.rabbitmq.reconnecting import Reconnecting
 
-WEBHOOK_TYPE: Final = "otpost.webhook.v1"
 # The provider's own patience is said to be 5 s, and it asks for less than 1 s in 99 of 100 cases.
 STORED_WITHIN_S: Final = 3.0
 
