@@ -292,7 +292,11 @@ class Postman:
             self.reports.note(report, posting.answer, at=time.time())
         if posting.answer == _OK:
             posting.state = "answered"
-        elif not letter.retry or now + letter.pause_s - (letter.started or now) > retry.for_s:
+        elif (
+            not letter.retry
+            or self._settings.url is None
+            or now + letter.pause_s - (letter.started or now) > retry.for_s
+        ):
             self._abandon(letter)
         else:
             self._put(now + letter.pause_s, letter)
@@ -321,6 +325,10 @@ class Postman:
         letter = self._under_way.pop(task)
         if task.cancelled():
             self._abandon(letter)
+        elif (error := task.exception()) is not None:
+            self._abandon(letter)
+            report = {"message": "a webhook could not be posted", "exception": error, "task": task}
+            asyncio.get_running_loop().call_exception_handler(report)
         self._wake.set()
         self._tell_waiters()
 
