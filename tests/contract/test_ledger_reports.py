@@ -12,7 +12,9 @@ from ledger_entries import ACCEPTED, UNKNOWN
 from otpost_worker.attempts import State, Wait
 from otpost_worker.envelope import Letter, Step
 from otpost_worker.outcome import Error, Kind
+from otpost_worker.pacing import Lane
 from otpost_worker.ports import Claimed, Entry, Noted, Recorded
+from otpost_worker.standing import Heard, Signal
 from otpost_worker.stories import Amendment, AttemptChange, Hearing, JobStory, Report
 from ports_in_memory import NOW, Clock, envelope, job_body
 
@@ -241,3 +243,37 @@ async def test_a_copy_whose_time_is_over_cannot_be_taken_back_any_more(
     await ledger.forget()
     is_kept = (await known(ledger)).runs[0].envelope.body == KEPT
     assert is_kept == (when < DEADLINE)
+
+
+# What is said of senders
+
+
+def said(signal: Signal) -> Heard:
+    lane = Lane("default", "default", "", "login", "en_US", 80.0, 0.0, 0.0)
+    return Heard(lane, signal, NOW, error=Error(Kind.TEMPLATE, title="paused"))
+
+
+async def held(ledger: OpenLedger) -> list[str | None]:
+    report = (await ledger.report({"default": 80.0}, {"default": "default"}))["default"]
+    return [hold.template for hold in report.holds]
+
+
+async def test_a_template_is_closed_and_opened_once_each(ledger: OpenLedger) -> None:
+    closed = [await ledger.hear(said(Signal.TEMPLATE_CLOSED)) for _ in range(2)]
+    assert [[(news.change.value, news.template, news.at) for news in told] for told in closed] == [
+        [("halted", "login", NOW)], [],
+    ]  # fmt: skip
+    assert await held(ledger) == ["login"]
+    opened = [await ledger.hear(said(Signal.TEMPLATE_OPENED)) for _ in range(2)]
+    assert [[(news.change.value, news.template) for news in told] for told in opened] == [[("resumed", "login")], []]
+    assert await held(ledger) == []
+
+
+async def test_what_is_said_of_a_template_says_nothing_of_its_sender(ledger: OpenLedger) -> None:
+    await ledger.hear(said(Signal.SENDER_REFUSED))
+    await ledger.hear(said(Signal.TEMPLATE_CLOSED))
+    assert await held(ledger) == [None, "login"]
+    await ledger.hear(said(Signal.TEMPLATE_OPENED))
+    assert await held(ledger) == [None]
+    (news,) = await ledger.hear(said(Signal.ANSWERED))
+    assert (news.change.value, news.template, await held(ledger)) == ("resumed", None, [])
