@@ -183,12 +183,12 @@ async def publish_beforehand(url: str, count: int) -> float:
     return time.monotonic() - began
 
 
-async def publish_steadily(url: str, first: int, count: int) -> None:
-    """Publish jobs one by one, a hundred a second."""
+async def publish_steadily(url: str, first: int, count: int, *, per_s: float = PACE_PER_S) -> None:
+    """Publish jobs one by one, so many a second."""
     began = time.monotonic()
     async with Producer(url) as producer:
         for number in range(count):
-            await asyncio.sleep(began + number / PACE_PER_S - time.monotonic())
+            await asyncio.sleep(began + number / per_s - time.monotonic())
             (job,) = jobs(first + number, 1)
             await producer.send(job)
 

@@ -1,9 +1,11 @@
 """How many webhooks a second one receiver takes on this machine, and how soon it answers.
 
     python bench/webhooks.py --rate 1000 --seconds 60
+    python bench/webhooks.py --rate 1000 --seconds 60 --beside 80
 
 It starts a private RabbitMQ and `otpost webhook`, and posts one delivery report a POST at a steady pace, whether or not
-the answers keep up: each latency counts from when the POST was due.
+the answers keep up: each latency counts from when the POST was due. With ``--beside`` a worker sends so many messages a
+second meanwhile, to the simulated provider, and takes what is posted: reports of those messages, most of them copies.
 """
 
 from __future__ import annotations
@@ -17,21 +19,21 @@ import os
 import sys
 import tempfile
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from otpost import declaring, rabbitmq
 from otpost.topology import WEBHOOKS
-from throughput import cpu_s, otpost, pids_of_group
+from throughput import cpu_s, environment, otpost, pids_of_group, publish_steadily, simulator, stats
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 from private_rabbitmq import PrivateRabbitMQ
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 SECRET: Final = "bench-app-secret"  # noqa: S105 - of this measurement only
 CONNECTIONS: Final = 64
@@ -50,18 +52,19 @@ class Report:
     p99_ms: float
     most_ms: float
     stored: int
+    accepted_beside: int
     receiver_cpu_s: float
     broker_cpu_s: float
 
 
-def request(number: int) -> bytes:
-    """Make one POST with one report, about as long as Meta's."""
+def request(number: int, job: int) -> bytes:
+    """Make one POST with one report of a job, about as long as Meta's."""
     status = {
         "id": f"wamid.HBgLMTY1MDU1NTEyMzQVAgARGBI{number:020}AA",
-        "status": "delivered",
+        "status": ("sent", "delivered", "read")[number % 3],
         "timestamp": "1750030076",
         "recipient_id": f"1202{number:07}",
-        "biz_opaque_callback_data": f"bench-{number}",
+        "biz_opaque_callback_data": f"bench-{job}",
         "pricing": {"billable": True, "pricing_model": "PMP", "type": "regular", "category": "authentication"},
     }
     value = {
@@ -92,14 +95,14 @@ async def post(port: int, due: Iterator[tuple[float, bytes]], answers: list[tupl
     writer.close()
 
 
-async def listening_port(log: Path) -> int:
-    """Wait until the receiver tells where it listens and that it can store."""
+async def until_told(log: Path, *events: str) -> dict[str, dict[str, Any]]:
+    """Wait until a process has told all of these; gives its log lines by event."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             text = await asyncio.to_thread(log.read_text, "utf-8")
             told = {line["event"]: line for line in map(json.loads, text.splitlines())}
-            if {"webhook.listening", "storing"} <= told.keys():
-                return int(told["webhook.listening"]["port"])
+            if told.keys() >= set(events):
+                return told
             await asyncio.sleep(0.05)
 
 
@@ -117,7 +120,22 @@ async def stored(url: str, count: int) -> int:
         await rabbitmq.close_quietly(connection)
 
 
-async def measure(rate: float, seconds: float) -> Report:
+@asynccontextmanager
+async def sender(url: str, folder: Path, per_s: float, seconds: float) -> AsyncIterator[str | None]:
+    """Send *per_s* messages a second meanwhile; gives the provider's address, None where nothing is sent."""
+    if not per_s:
+        yield None
+        return
+    async with simulator(folder) as (api_base, _), asyncio.TaskGroup() as tasks:
+        env = environment(url, api_base, folder) | {"OTPOST_APP_SECRET": SECRET}
+        async with otpost("worker", log=folder / "worker.log", env=env):
+            await until_told(folder / "worker.log", "consuming")
+            sending = tasks.create_task(publish_steadily(url, 0, int(per_s * seconds), per_s=per_s))
+            yield api_base
+            await sending
+
+
+async def measure(rate: float, seconds: float, beside: float) -> Report:
     """Run it all."""
     async with AsyncExitStack() as resources:
         folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="otpost-bench-")))
@@ -130,9 +148,12 @@ async def measure(rate: float, seconds: float) -> Report:
         }
         log = folder / "webhook.log"
         receiver = await resources.enter_async_context(otpost("webhook", "--port", "0", log=log, env=env))
-        port = await listening_port(log)
+        port = int((await until_told(log, "webhook.listening", "storing"))["webhook.listening"]["port"])
         count = int(rate * seconds)
-        requests = [request(number) for number in range(count)]
+        # Of a job that was sent a while ago: a report that comes before its job would be put off again and again.
+        jobs_until = [max(1, int((number / rate - 5) * beside)) for number in range(count)]
+        requests = [request(number, number % jobs_until[number] if beside else number) for number in range(count)]
+        api_base = await resources.enter_async_context(sender(node.amqp_url, folder, beside, seconds))
         answers: list[tuple[int, float]] = []
         receiver_before, broker_before = cpu_s([receiver.pid]), cpu_s(pids_of_group(node.group))
         began = time.monotonic() + 0.5
@@ -152,7 +173,8 @@ async def measure(rate: float, seconds: float) -> Report:
             p50_ms=round(late[count // 2] * 1000, 1),
             p99_ms=round(late[int(count * 0.99)] * 1000, 1),
             most_ms=round(late[-1] * 1000, 1),
-            stored=await stored(node.amqp_url, count),
+            stored=len(good) if api_base else await stored(node.amqp_url, count),
+            accepted_beside=stats(api_base)["accepted"] if api_base else 0,
             receiver_cpu_s=round(used[0], 2),
             broker_cpu_s=round(used[1], 2),
         )
@@ -163,15 +185,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, default=1000, help="POSTs a second")
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--beside", type=float, default=0, help="messages a second that a worker sends meanwhile")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    report = asyncio.run(measure(options.rate, options.seconds))
+    report = asyncio.run(measure(options.rate, options.seconds, options.beside))
     if options.json:
         print(json.dumps(asdict(report)))
     else:
         print(f"{report.sent} POSTs at {report.per_s}/s: {report.answered_200} answered 200, {report.stored} stored")
         late = f"p50 {report.p50_ms}, p99 {report.p99_ms}, at most {report.most_ms} ms"
         print(f"{report.within_50_ms:.2%} within 50 ms; {late}")
+        if options.beside:
+            print(f"{report.accepted_beside} messages accepted beside them")
         print(f"CPU seconds: receiver {report.receiver_cpu_s}, broker {report.broker_cpu_s}")
     return int(not report.sent == report.answered_200 == report.stored)
 
