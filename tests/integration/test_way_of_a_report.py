@@ -283,11 +283,17 @@ async def test_a_failure_never_overrules_a_delivery(place: Implementation) -> No
     assert world.letters == []
 
 
-async def test_a_delivery_after_it_was_given_up_is_told(place: Implementation) -> None:
+async def test_a_delivery_after_it_was_given_up_is_told_and_a_replay_of_its_letter_sends_nothing(
+    place: Implementation,
+) -> None:
     world, reporting = await sent(place)
     await reporting.post(report("failed", NOW + 2, code=131026), token="post-1")
     await reporting.post(report("delivered", NOW + 3), token="post-2")
     assert world.heard == ["job-1/1/1/accepted", "job-1/1/1/undelivered", "job-1/1/1/delivered"]
+    ((buried, _),) = world.broker.letters
+    world.put(envelope(buried.body, run=2))
+    await world.run()
+    assert world.provider.callbacks == ["job-1"]
 
 
 @pytest.mark.parametrize(

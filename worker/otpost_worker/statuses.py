@@ -242,7 +242,10 @@ def _arrived(place: _Place, heard: Heard, terms: Terms) -> Follow:
     run, attempt = place.run, place.attempt
     delivery = heard.hearing in _DELIVERIES
     reports = {**attempt.reports, heard.hearing: Report(heard.at, heard.token)}
-    amendment = Amendment(run.run, attempt.attempt, reports, heard.message_id)
+    # What has arrived after all stands accepted again: a replay of its dead letter would be a second code.
+    amendment = Amendment(
+        run.run, attempt.attempt, reports, heard.message_id, undelivered=run.undelivered and not delivery
+    )
     event = Step(_event(place, heard.hearing, heard.at, heard.message_id, terms))
     latency_s = _latency_s(place, heard, terms) if delivery else None
     if _settles(place, delivery=delivery):
@@ -258,7 +261,7 @@ def _arrived(place: _Place, heard: Heard, terms: Terms) -> Follow:
     if delivery and run.end is not None and (run.end.letter is None or run.buried):
         # Nothing is sent once more of what has arrived.
         amendment = replace(amendment, body=b"")
-    return Follow(replace(amendment, undelivered=run.undelivered), (event,), latency_s)
+    return Follow(amendment, (event,), latency_s)
 
 
 def _latency_s(place: _Place, heard: Heard, terms: Terms) -> float | None:
