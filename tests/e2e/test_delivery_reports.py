@@ -88,7 +88,9 @@ async def told_once_each(vhost: Vhost, folder: Path, *, jobs: int, span_s: float
         for event in (one.body for one in service.results.seen if one.body["status"] in REPORTED):
             happened_at = known[event["job_id"], event["status"]]
             assert at(event["at"]) == happened_at
-            assert event["latency_ms"] == max(0, round((happened_at - made[event["job_id"]]) * 1000))
+            # Results have their times in milliseconds, which are cut in one place and rounded in another.
+            waited_ms = max(0.0, (happened_at - made[event["job_id"]]) * 1000)
+            assert abs(event["latency_ms"] - waited_ms) <= 1.5
 
 
 async def test_what_fails_by_webhook_is_sent_once_more_and_delivered(vhost: Vhost, tmp_path: Path) -> None:
