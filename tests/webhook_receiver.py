@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -49,9 +50,13 @@ class Received:
 
 
 class WebhookReceiver:
-    """*answers*: HTTP statuses for the first POSTs, 200 from then on. *hold*: while not set, nobody is answered."""
+    """*answers*: HTTP statuses for the first POSTs, 200 from then on. *hold*: while not set, nobody is answered.
 
-    def __init__(self, answers: tuple[int, ...] = ()) -> None:
+    *strict*: what is not signed rightly is answered with 401.
+    """
+
+    def __init__(self, answers: tuple[int, ...] = (), *, strict: bool = False) -> None:
+        self._strict = strict
         self.received: list[Received] = []
         self.most_at_once = 0
         self.hold = asyncio.Event()
@@ -91,7 +96,7 @@ class WebhookReceiver:
             await self.hold.wait()
         finally:
             self._at_once -= 1
-        return web.Response(status=next(self._answers, 200))
+        return web.Response(status=401 if self._strict and not genuine else next(self._answers, 200))
 
     async def wait(self, posts: int) -> list[Received]:
         """Wait until so many POSTs came; returns all that did."""
@@ -102,3 +107,16 @@ class WebhookReceiver:
     def statuses(self) -> list[dict[str, Any]]:
         """Every status that came, in the order in which they came."""
         return [status for received in self.received for status in received.statuses()]
+
+
+async def _serve_until_the_end() -> None:
+    """Be a receiver in a process of its own: prints its URL, answers what is signed badly with 401."""
+    async with WebhookReceiver(strict=True) as receiver:
+        sys.stdout.write(f"{receiver.url}\n")
+        sys.stdout.flush()
+        # Whoever started it closes its standard input, at the latest by dying.
+        await asyncio.to_thread(sys.stdin.read)
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve_until_the_end())
