@@ -142,7 +142,7 @@ BREACHES: Final = (
         "nothing leaked",
         (
             Patch(
-                "worker/otpost_worker/deliver.py",
+                "worker/otpost_worker/settling.py",
                 "self._broker.bury(self._codes.cover(envelope), step.letter)",
                 "self._broker.bury(envelope, step.letter)",
             ),

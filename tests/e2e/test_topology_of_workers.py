@@ -75,7 +75,10 @@ async def test_a_passive_worker_needs_the_queues_that_it_consumes(vhost: Vhost, 
     async with Simulator(SimulatorOptions(rate=0, pair=False)) as simulator:
         environment = worker_environment(vhost, tmp_path, simulator.url, topology="passive")
         told = await complaint_of_worker(environment)
-        assert told.startswith("queue otpost.jobs.default is missing; queue otpost.dropped is missing. ")
+        assert told.startswith(
+            "queue otpost.jobs.default is missing; queue otpost.dropped is missing; queue otpost.webhooks is missing; "
+            "queue otpost.checks is missing. "
+        )
         assert vhost.queues() == {}
         # What somebody else provides may differ from what we would have declared.
         await declare_topology(vhost, "default")
