@@ -55,7 +55,7 @@ _PLAIN: Final = {
     "X-Content-Type-Options": "nosniff",
     "Server": "otpost",
 }
-_MORE: Final = {405: {"Allow": "GET, POST"}, 408: {"Connection": "close"}, 503: {"Retry-After": str(_RETRY_AFTER_S)}}
+_MORE: Final = {405: {"Allow": "GET, POST"}, 503: {"Retry-After": str(_RETRY_AFTER_S)}}
 
 _log = structlog.get_logger("otpost.webhook")
 
@@ -99,7 +99,7 @@ class Receiver:
         self._metrics.answered(result, duration_s=loop.time() - begun)
         self._refusals.met(result)
         response = _response(result, text)
-        if self._stopping:
+        if self._stopping or result is Result.TOO_SLOW:
             response.force_close()
         return response
 
@@ -226,7 +226,7 @@ class _Troubles(logging.Handler):
     """Hears what the HTTP library makes a stack trace of: mostly strangers who speak no HTTP."""
 
     def __init__(self, receiver: Receiver) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__()
         self._receiver = receiver
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -263,7 +263,7 @@ async def serve_webhooks(
 
     :raises PortTaken: somebody else listens there, or the address is not this machine's.
     """
-    logger = logging.Logger("otpost.webhook.http", logging.WARNING)  # noqa: LOG001 - of this server, and nobody's else
+    logger = logging.Logger("otpost.webhook.http", logging.DEBUG)  # noqa: LOG001 - of this server, and nobody's else
     logger.addHandler(_Troubles(receiver))
     server = _Server(
         receiver.answer,
