@@ -14,6 +14,7 @@ import pytest
 
 from forked import fork_otpost
 from health_probe import probe
+from service import declare_topology
 from webhook_requests import APP_SECRET, BODY, VERIFY_TOKEN, signed
 from worker_process import PATIENCE_S, WorkerProcess
 
@@ -225,13 +226,16 @@ async def test_a_broker_that_is_killed_makes_503_and_nothing_that_was_answered_w
             while len(what) <= count:  # noqa: ASYNC110 - the list tells nobody
                 await asyncio.sleep(0.02)
 
+    # A quorum queue whose node is killed within a second of its declaration never has a leader again (seen with 3.10).
+    await declare_topology(own_vhost)
+    await own_node.restart_async()
     async with webhook_process(environment(own_vhost.url)) as (process, session):
         done = asyncio.Event()
         sending = asyncio.create_task(send(process, session, done))
         await more_than(taken, 100)
-        await asyncio.to_thread(own_node.kill)
+        await own_node.kill_async()
         await more_than(refused, 0)
-        await asyncio.to_thread(own_node.start)
+        await own_node.start_async()
         await more_than(taken, len(taken) + 100)
         done.set()
         await sending
