@@ -52,7 +52,7 @@ class Report:
     p99_ms: float
     most_ms: float
     stored: int
-    accepted_beside: int
+    taken_beside: int
     receiver_cpu_s: float
     broker_cpu_s: float
 
@@ -174,7 +174,7 @@ async def measure(rate: float, seconds: float, beside: float) -> Report:
             p99_ms=round(late[int(count * 0.99)] * 1000, 1),
             most_ms=round(late[-1] * 1000, 1),
             stored=len(good) if api_base else await stored(node.amqp_url, count),
-            accepted_beside=stats(api_base)["accepted"] if api_base else 0,
+            taken_beside=stats(api_base)["taken"] if api_base else 0,
             receiver_cpu_s=round(used[0], 2),
             broker_cpu_s=round(used[1], 2),
         )
@@ -196,7 +196,7 @@ def main() -> int:
         late = f"p50 {report.p50_ms}, p99 {report.p99_ms}, at most {report.most_ms} ms"
         print(f"{report.within_50_ms:.2%} within 50 ms; {late}")
         if options.beside:
-            print(f"{report.accepted_beside} messages accepted beside them")
+            print(f"{report.taken_beside} messages taken by the provider beside them")
         print(f"CPU seconds: receiver {report.receiver_cpu_s}, broker {report.broker_cpu_s}")
     return int(not report.sent == report.answered_200 == report.stored)
 
