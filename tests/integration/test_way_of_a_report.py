@@ -500,6 +500,16 @@ async def test_an_account_that_is_blocked_halts_its_sender_until_it_is_reinstate
     }
 
 
+@pytest.mark.parametrize(("until", "is_held"), [(NOW - 1, False), (NOW + 3600, True), (None, True)])
+async def test_a_block_that_is_over_when_it_is_told_of_halts_nobody(
+    place: Implementation, until: float | None, is_held: object
+) -> None:
+    world, reporting = await sent(place)
+    blocked = AccountChange("102", "ACCOUNT_RESTRICTION", blocked=True, detail=None, at=NOW - 5, until=until)
+    await reporting.post(blocked, token="post-1")
+    assert bool(await holds(world)) == is_held
+
+
 @pytest.mark.parametrize(("account", "is_held"), [("102", True), ("103", False), (None, False)])
 async def test_only_the_senders_of_that_account_are_meant(
     place: Implementation, account: str | None, is_held: object

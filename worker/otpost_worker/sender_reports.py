@@ -79,6 +79,9 @@ def consequences(
             ]
         case TemplateCategory() if update.category != AUTHENTICATION:
             return [_category_changed(update, one, now) for one in concerned(accounts, account_id=update.account_id)]
+        case AccountChange(blocked=True, until=float() as until) if until <= now:
+            # It comes days late, and is over.
+            return []
         case AccountChange(blocked=bool()):
             return [_of_account(update, one, now) for one in concerned(accounts, account_id=update.account_id)]
         case ServiceTrouble():
