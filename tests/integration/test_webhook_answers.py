@@ -184,6 +184,11 @@ async def test_other_methods_and_paths_are_told_so(caller: Caller) -> None:
     assert (caller.counted("wrong_method"), caller.counted("wrong_path")) == (6, 5)
 
 
+async def test_a_connect_without_a_target_is_answered_and_does_not_keep_its_connection(caller: Caller) -> None:
+    assert b" 404 " in await caller.raw(b"CONNECT  \r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+    assert (await caller.post(BODY))[0] == 200
+
+
 async def test_a_client_that_asks_first_whether_it_may_send_is_let(caller: Caller) -> None:
     async with caller.session.post(caller.url, data=BODY, headers=signed(BODY), expect100=True) as answer:
         assert answer.status == 200

@@ -85,6 +85,7 @@ def test_nothing_raises(body: bytes) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 @settings(PROPERTY, max_examples=100_000)
 @given(BODIES | broken())
 def test_nothing_raises_for_very_many(body: bytes) -> None:

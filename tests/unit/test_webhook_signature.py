@@ -107,6 +107,7 @@ def test_nothing_raises(body: bytes, header: str | None, secrets: list[bytes]) -
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 @settings(PROPERTY, max_examples=100_000)
 @given(st.binary(), st.none() | ANY_TEXT, st.lists(st.binary(max_size=80)))
 def test_nothing_raises_for_very_many(body: bytes, header: str | None, secrets: list[bytes]) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import ERROR
 
 from otpost_worker.health import listen
 from otpost_worker.ports import NotStored
@@ -26,6 +27,10 @@ from otpost_worker.webhook_signature import is_one_of, is_signed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+
+    from aiohttp import StreamReader
+    from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.http import RawRequestMessage
 
     from otpost_worker.ports import RawWebhooks
     from otpost_worker.webhook_metrics import WebhookMetrics
@@ -213,6 +218,24 @@ def _response(result: Result, text: str | None) -> web.Response:
     )
 
 
+def _request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: web.RequestHandler,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> web.BaseRequest:
+    """Make a request of what was parsed; of what none can be made of, one that is refused.
+
+    The library itself (3.14) stumbles over a CONNECT without a target, and leaves its connection open for ever.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        return web.BaseRequest(message, payload, protocol, writer, task, loop)
+    except Exception:  # noqa: BLE001 - whatever it may be
+        return web.BaseRequest(ERROR, payload, protocol, writer, task, loop)
+
+
 class _Server(web.Server):
     """One that hangs up where there are too many connections already."""
 
@@ -267,6 +290,7 @@ async def serve_webhooks(
     logger.addHandler(_Troubles(receiver))
     server = _Server(
         receiver.answer,
+        request_factory=_request,
         logger=logger,
         access_log=None,
         auto_decompress=False,
