@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from typing import Final
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from job_strategies import PROPERTY
@@ -74,6 +75,19 @@ def broken(draw: st.DrawFn) -> bytes:
     return body[:begin] + draw(st.binary(max_size=3)) + body[end:]
 
 
+SOUND: Final = (
+    b'{"object":"whatsapp_business_account","entry":[{"id":"1","time":1751247548,"changes":[{"field":"messages"}]}]}',
+    b'{"value":{"statuses":[{"id":"wamid.1","status":"sent","timestamp":"1750030073","recipient_id":"16505551234"}]}}',
+    b'{"a":"\\ud83d\\ude00 \\u00e4","b":[1,-2.5e3,true,false,null,{}],"c":{"d":[[],[[]]]}}',
+    '{"name":"ä€😀"}'.encode(),
+    b"{}",
+)
+SPOILING: Final = (
+    b"", b'"', b"{", b"}", b"[", b"]", b",", b":", b"\\", b"\\ud83d", b"\\u", b"NaN", b"-", b"1e999", b"9" * 5000,
+    b"\x00", b"\xff", b"\xc3", b"null", b'"a":', b"[" * 2000, b"\xef\xbb\xbf", b" ", b"/*",
+)  # fmt: skip
+
+
 def is_an_object_or_none(body: bytes) -> None:
     assert isinstance(json_object(body), dict | None)
 
@@ -84,12 +98,19 @@ def test_nothing_raises(body: bytes) -> None:
     is_an_object_or_none(body)
 
 
-@pytest.mark.long
-@pytest.mark.timeout(900)
-@settings(PROPERTY, max_examples=100_000)
-@given(BODIES | broken())
-def test_nothing_raises_for_very_many(body: bytes) -> None:
-    is_an_object_or_none(body)
+@pytest.mark.parametrize("count", [5_000, pytest.param(100_000, marks=pytest.mark.long)])
+def test_nothing_raises_for_many_spoilt_bodies(count: int) -> None:
+    rng = random.Random(7)  # noqa: S311 - to be repeated, not to be secret
+    objects = 0
+    for _ in range(count):
+        body = bytearray(rng.choice(SOUND))
+        for _ in range(rng.randrange(4)):
+            at = rng.randrange(len(body) + 1)
+            body[at : at + rng.randrange(6)] = rng.choice(SPOILING)
+        is_an_object_or_none(bytes(body))
+        objects += json_object(bytes(body)) is not None
+    # Both happen, often.
+    assert 0.2 < objects / count < 0.9
 
 
 @PROPERTY

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from typing import Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from job_strategies import PROPERTY
@@ -106,9 +107,13 @@ def test_nothing_raises(body: bytes, header: str | None, secrets: list[bytes]) -
     nothing_raises(body, header, secrets)
 
 
-@pytest.mark.long
-@pytest.mark.timeout(900)
-@settings(PROPERTY, max_examples=100_000)
-@given(st.binary(), st.none() | ANY_TEXT, st.lists(st.binary(max_size=80)))
-def test_nothing_raises_for_very_many(body: bytes, header: str | None, secrets: list[bytes]) -> None:
-    nothing_raises(body, header, secrets)
+@pytest.mark.parametrize("count", [5_000, pytest.param(100_000, marks=pytest.mark.long)])
+def test_nothing_raises_for_many_spoilt_signatures(count: int) -> None:
+    rng = random.Random(7)  # noqa: S311 - to be repeated, not to be secret
+    for _ in range(count):
+        header = list(SIGNATURE)
+        for _ in range(rng.randrange(1, 4)):
+            at = rng.randrange(len(header) + 1)
+            header[at : at + rng.randrange(3)] = chr(rng.choice((rng.randrange(256), rng.randrange(0x110000))))
+        given_header = "".join(header)
+        assert is_signed(BODY, given_header, [b"new", SECRET]) is (given_header == SIGNATURE)
