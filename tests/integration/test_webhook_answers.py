@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
+from otpost_worker import webhook
 from otpost_worker.webhook import MAX_BODY_BYTES
 from otpost_worker.webhook_room import Room
 from webhook_requests import BODY, PATIENCE_S, VERIFY_TOKEN, receiver, signed
@@ -207,6 +210,14 @@ async def test_where_nothing_can_be_stored_the_provider_is_asked_to_come_again(c
 # Floods
 
 
+async def _answered(caller: Caller) -> int | None:
+    """Post; None where the connection is closed."""
+    try:
+        return (await caller.post(BODY))[0]
+    except aiohttp.ClientError:
+        return None
+
+
 async def test_more_bodies_at_once_than_there_is_room_for_are_refused_until_one_has_its_answer() -> None:
     async with receiver(room=Room(most_bodies=2, most_bytes=1000)) as caller:
         caller.store.open.clear()
@@ -261,6 +272,23 @@ async def test_a_client_that_goes_away_amid_its_body_leaves_nothing_behind() -> 
                 await asyncio.sleep(0.01)
         assert room.bytes == 0
         assert caller.counted("broken_off") == 1
+
+
+async def test_more_connections_than_are_taken_are_closed_at_once(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "MAX_CONNECTIONS", 3)
+    opened = [await asyncio.open_connection("127.0.0.1", caller.port) for _ in range(4)]
+    async with asyncio.timeout(PATIENCE_S):
+        with contextlib.suppress(ConnectionError):
+            assert await opened[3][0].read() == b""
+    for _, writer in opened:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+    async with asyncio.timeout(PATIENCE_S):
+        while await _answered(caller) != 200:  # noqa: ASYNC110 - nobody tells when there is room again
+            await asyncio.sleep(0.02)
 
 
 # The log
