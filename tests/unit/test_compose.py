@@ -121,7 +121,7 @@ def test_an_image_is_pinned_or_our_own_and_only_one_service_builds_it(name: str)
 
 @each_service
 def test_a_volume_is_declared_and_credentials_are_written_by_one_service_only(name: str) -> None:
-    for volume in SERVICES[name]["volumes"] if name != "simulator" else []:
+    for volume in SERVICES[name]["volumes"]:
         source, target, *mode = volume.split(":")
         assert source in COMPOSE["volumes"]
         if source == "credentials":
@@ -147,6 +147,7 @@ def test_the_workers_settings_can_be_read_and_point_at_the_simulator() -> None:
     files = {
         "/run/otpost/worker.url": "amqp://worker:x@rabbitmq:5672/\n",
         "/run/otpost/simulator.token": "any\n",
+        "/run/otpost/webhook.app_secret": "signed-with\n",
         "/var/lib/otpost/private.key": KEY,
     }
     loaded = load(environment, files.__getitem__)
@@ -154,6 +155,8 @@ def test_the_workers_settings_can_be_read_and_point_at_the_simulator() -> None:
     sender = loaded.settings.senders["default"]
     assert sender.api_base == "http://simulator:8088"
     assert (sender.template, sender.language) == ("verification_code", "en_US")
+    assert sender.app_secret is not None
+    assert sender.app_secret.get_secret_value() == "signed-with"
     assert loaded.settings.ledger_url.get_secret_value() == "sqlite:////var/lib/otpost/otpost.db"
     assert "ledger:/var/lib/otpost" in SERVICES["worker"]["volumes"]
     assert SERVICES["worker"]["stop_grace_period"] == "40s"
@@ -171,6 +174,7 @@ def test_with_an_account_nothing_of_the_simulators_is_left() -> None:
     files = {
         "/run/otpost/worker.url": "amqp://worker:x@rabbitmq:5672/\n",
         "/run/account/access_token": "EAAG-mine\n",
+        "/run/account/app_secret": "metas\n",
         "/var/lib/otpost/private.key": KEY,
     }
     loaded = load({**environment, **given}, files.__getitem__)
@@ -226,6 +230,8 @@ def test_the_simulator_is_looked_for_where_it_listens() -> None:
     options = simulator.make_context("simulator", SERVICES["simulator"]["command"][1:]).params
     assert (options["host"], options["port"]) == ("0.0.0.0", 8088)  # noqa: S104 - as meant
     assert "'127.0.0.1', 8088" in SERVICES["simulator"]["healthcheck"]["test"][3]
+    assert options["webhook_url"] == "http://webhook:8090/webhook"
+    assert SERVICES["simulator"]["environment"] == {"OTPOST_APP_SECRET_FILE": "/run/otpost/webhook.app_secret"}
 
 
 def test_redis_forgets_nothing_by_itself_and_keeps_what_it_has_written() -> None:
