@@ -37,9 +37,10 @@ if TYPE_CHECKING:
     from ledger_implementations import Implementation, OpenLedger
     from otpost.event import SenderEvent
     from otpost_worker.envelope import Event, Letter, Step, Watch
-    from otpost_worker.ports import ClaimReply, ClaimRequest, Entry, Message, Noted, Posted, Recorded, Ticket
+    from otpost_worker.ports import ClaimReply, ClaimRequest, Entry, Message, Noted, Recorded, Ticket
     from otpost_worker.standing import Heard, News
     from otpost_worker.stories import Amendment, JobStory
+    from otpost_worker.updates import Posted
 
 # 2026-11-23T20:00:00Z, when every test begins.
 NOW: Final = 1_795_464_000.0
@@ -326,6 +327,10 @@ class World:
         assert_job_agrees(envelope.body)
         self._number += 1
         self._queue.append(Waiting(self.clock.now + delay_s, self._number, envelope))
+
+    def take_first(self) -> None:
+        """Let nobody else take the copy that comes first: whoever asks has it in hand."""
+        self._queue.remove(min(self._queue))
 
     def ledger(self) -> AbstractAsyncContextManager[OpenLedger]:
         """Open the ledger once more, as a new worker does."""

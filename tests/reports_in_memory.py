@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from otpost_worker.delivery_reports import DeliveryReports
+from otpost_worker.envelope import Defaults
 from otpost_worker.keyring import Keyring
 from otpost_worker.outcome import Error, Kind, Refused
-from otpost_worker.ports import Posted
 from otpost_worker.recording import Records
 from otpost_worker.sender_reports import Account
 from otpost_worker.settling import Settler
-from otpost_worker.updates import MessageReport, ProviderError, Reported
+from otpost_worker.updates import MessageReport, Posted, ProviderError, Reported
 from ports_in_memory import KEY, Crash, FatefulLedger
 
 if TYPE_CHECKING:
@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 
 WATCH_S: Final = 630.0
 # What a failure means; the table itself has tests of its own.
-KINDS: Final = {131026: Kind.RECIPIENT, 131049: Kind.USER_LIMIT, 131016: Kind.UNAVAILABLE}
+KINDS: Final = {
+    131026: Kind.RECIPIENT,
+    131049: Kind.USER_LIMIT,
+    131016: Kind.UNAVAILABLE,
+    131042: Kind.SENDER_HALTED,
+    132015: Kind.TEMPLATE,
+}
 
 
 def report(status: str, at: float | None, *, callback: str | None = "job-1", code: int | None = None) -> MessageReport:
@@ -40,11 +46,13 @@ class Reporting:
 
     world: World
     posts: dict[bytes, tuple[Update, ...]] = field(default_factory=dict)
-    accounts: tuple[Account, ...] = (Account("default", None, "106540352242922", 80.0, "default"),)
+    accounts: tuple[Account, ...] = (
+        Account("default", None, "106540352242922", 80.0, "default", Defaults("verification_code", "en_US")),
+    )
 
     async def post(self, *updates: Update, token: str) -> None:
         """Let one webhook with these updates come."""
-        await self.take(Posted(self._body(updates), token))
+        await self.take(Posted(self.body_of(updates), token))
 
     async def take(self, posted: Posted) -> None:
         """Let a worker take it, and another one after each that dies."""
@@ -59,14 +67,15 @@ class Reporting:
         while True:
             try:
                 async with self.world.ledger() as ledger:
-                    work: Awaitable[None] = way(self._reports(ledger))
+                    work: Awaitable[None] = way(self.reports(ledger))
                     await work
             except Crash:
                 continue
             else:
                 return
 
-    def _reports(self, ledger: OpenLedger) -> DeliveryReports:
+    def reports(self, ledger: OpenLedger) -> DeliveryReports:
+        """Make the way of a report as a new worker would."""
         world, codes = self.world, Keyring((KEY,))
         fateful = FatefulLedger(ledger, world.fate, world.unavailable)
         records = Records(fateful, background=world.keep, tell=world.news.append)
@@ -80,7 +89,7 @@ class Reporting:
             clock=world.clock,
             random=lambda: 1.0,
             read=lambda body: self.posts[body],
-            write=lambda one: self._body((one,)),
+            write=lambda one: self.body_of((one,)),
             place_of=_place_of,
             refusal_of=lambda error: Refused(Error(KINDS[error.code or 0], error.code, error.title)),
             policy_of=lambda _: world.policy,
@@ -91,7 +100,8 @@ class Reporting:
             tell=world.news.append,
         )
 
-    def _body(self, updates: tuple[Update, ...]) -> bytes:
+    def body_of(self, updates: tuple[Update, ...]) -> bytes:
+        """Write a body that is read as these updates."""
         body = repr(updates).encode()
         self.posts[body] = updates
         return body

@@ -214,7 +214,7 @@ async def test_the_first_worker_gives_it_its_name_and_the_others_use_it(server: 
 
 async def test_what_a_newer_otpost_wrote_is_left_alone(server: PrivateRedis) -> None:
     client_of(server).set("{otpost}:schema", "7")
-    with pytest.raises(LedgerUnavailable, match=r"written by a newer otpost \(its schema is 7, this one knows 1\)"):
+    with pytest.raises(LedgerUnavailable, match=r"written by a newer otpost \(its schema is 7, this one knows 2\)"):
         async with ledger_on(server):
             pass
 

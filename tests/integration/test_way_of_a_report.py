@@ -11,9 +11,8 @@ import pytest
 from otpost_worker.deliver import WatchTimes
 from otpost_worker.delivery_reports import PAUSES_S
 from otpost_worker.outcome import Accepted
-from otpost_worker.ports import Posted
 from otpost_worker.sender_reports import Account
-from otpost_worker.updates import AccountChange, NotRequested, Preference, TemplateCategory, TemplateStatus
+from otpost_worker.updates import AccountChange, NotRequested, Posted, Preference, TemplateCategory, TemplateStatus
 from ports_in_memory import ACCEPTED, ACCEPTED_LATER, LOST, NOW, World, envelope, job_body
 from reports_in_memory import Reporting, report
 

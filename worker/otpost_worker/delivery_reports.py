@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final, assert_never
 import structlog
 
 from otpost.event import EventName, SenderEvent
-from otpost_worker.ports import Posted, Recorded
-from otpost_worker.sender_reports import category_changed, consequences
+from otpost_worker.ports import Recorded
+from otpost_worker.sender_reports import category_changed, consequences, hear_failure
 from otpost_worker.statuses import Follow, Heard, Later, Nothing, Terms, Verdict, follow, hearing_of, miss
-from otpost_worker.updates import Ignored, MessageReport, NotRequested, Preference, ProviderError, Reported
+from otpost_worker.steps import sender_event
+from otpost_worker.updates import Ignored, MessageReport, NotRequested, Posted, Preference, ProviderError, Reported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -169,9 +170,14 @@ class DeliveryReports:
             report.message_id,
             self._refusal(report),
         )
-        verdict = await self._judged(
-            job_id, run, lambda story: follow(heard, story, run, attempt, self._terms(story, run))
-        )
+        before: list[JobStory] = []
+
+        def judge(story: JobStory) -> Verdict:
+            # With its body, which goes with what follows.
+            before[:] = [story]
+            return follow(heard, story, run, attempt, self._terms(story, run))
+
+        verdict = await self._judged(job_id, run, judge)
         match verdict:
             case Later() | None:
                 await self._postpone(report, posted)
@@ -179,20 +185,28 @@ class DeliveryReports:
                 self._observer.report_heard(why)
             case Follow():
                 self._observer.report_heard(heard.hearing)
-                await self._see_category(heard, place)
+                if heard.refused is not None and verdict.amendment is not None:
+                    await self._see_sender(heard.refused, heard.at, before[0], run, attempt)
             case _:  # pragma: no cover
                 assert_never(verdict)
 
-    async def _see_category(self, heard: Heard, place: tuple[str, int, int]) -> None:
-        """Tell of a failure that only templates of another category can meet."""
-        if heard.refused is None or not self._marketing_only(heard.refused.error.code):
+    async def _see_sender(self, refused: Refused, at: float, story: JobStory, run: int, attempt: int) -> None:
+        """See to what a failure says of its sender, as it would in an answer."""
+        of_run = next(one for one in story.runs if one.run == run)
+        sender, now = of_run.envelope.sender, self._clock()
+        if self._marketing_only(refused.error.code):
+            key = f"{story.job_id}/{run}/{attempt}"
+            await self._broker.publish_sender_event(category_changed(sender, refused.error, key=key, at=at))
+        account = next((one for one in self._accounts if one.sender == sender), None)
+        claimed_at = next((one.claimed_at for one in of_run.attempts if one.attempt == attempt), now)
+        if account is None:
             return
-        job_id, run, attempt = place
-        story = await self._records.insist(lambda: self._ledger.look_up(job_id))
-        sender = next((one.envelope.sender for one in story.runs if one.run == run), None) if story else None
-        if sender is not None:
-            key = f"{job_id}/{run}/{attempt}"
-            await self._broker.publish_sender_event(category_changed(sender, heard.refused.error, key=key, at=heard.at))
+        heard = hear_failure(refused, account, of_run.envelope, claimed_at=claimed_at, now=now)
+        if heard is None:
+            return
+        for news in await self._records.insist(lambda: self._ledger.hear(heard)):
+            await self._broker.publish_sender_event(sender_event(news))
+            self._tell(news)
 
     def _refusal(self, report: MessageReport) -> Refused | None:
         if report.status is not Reported.FAILED:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from otpost_worker.pacing import Hold, Lane
     from otpost_worker.standing import Heard, News
     from otpost_worker.stories import Amendment, JobStory, RunStory
+    from otpost_worker.updates import Posted
 
 
 # Copies of a job come late, and somebody may ask what became of it (contract, section 5).
@@ -308,22 +309,6 @@ class Codes(Protocol):
 
     def fingerprint(self, body: bytes) -> str:
         """Tell a body from others, by what may be kept of it: whoever lacks the key cannot try codes on it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Posted:
-    """What the provider has posted, as it came; the ``repr`` hides it.
-
-    *token* tells it from everything else that is posted, and is the same when it comes back; *tries*: how often it did.
-    """
-
-    body: bytes
-    token: str
-    tries: int = 0
-
-    def __repr__(self) -> str:
-        """Everything that holds no number."""
-        return f"Posted({len(self.body)} bytes not shown, token={self.token!r}, tries={self.tries})"
 
 
 class Broker(Protocol):

@@ -14,6 +14,7 @@ from otpost_worker.brokers.rabbitmq.reports import check_of, posted_of
 from otpost_worker.decision import Policy
 from otpost_worker.deliver import Sender, WatchTimes
 from otpost_worker.delivery_reports import DeliveryReports
+from otpost_worker.envelope import Defaults
 from otpost_worker.providers.cloud_api import NAME, refusal_of_report
 from otpost_worker.providers.cloud_api_codes import MARKETING_ONLY
 from otpost_worker.recording import Records
@@ -50,7 +51,14 @@ def watch_of(sender: SenderSettings) -> WatchTimes | None:
 def accounts_of(settings: Settings) -> tuple[Account, ...]:
     """Name the senders as the provider does."""
     return tuple(
-        Account(name, one.waba_id, one.phone_number_id, one.rate, settings.quota_of(name))
+        Account(
+            name,
+            one.waba_id,
+            one.phone_number_id,
+            one.rate,
+            settings.quota_of(name),
+            Defaults(one.template, one.language),
+        )
         for name, one in settings.senders.items()
     )
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from otpost.errors import InvalidJob
 from otpost.event import EventName, SenderEvent
+from otpost.job import OtpJob
 from otpost.result import ResultError
+from otpost_worker.envelope import Defaults
 from otpost_worker.outcome import Error, Kind
 from otpost_worker.pacing import Lane
-from otpost_worker.standing import Heard, Signal
+from otpost_worker.standing import Heard, Signal, hear_outcome
 from otpost_worker.steps import name_concerned
 from otpost_worker.updates import AccountChange, ServiceTrouble, TemplateCategory, TemplateStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from otpost_worker.envelope import Envelope
     from otpost_worker.outcome import Refused
     from otpost_worker.updates import ProviderError, Update
 
@@ -26,18 +30,24 @@ CLOSED: Final = frozenset(
 )
 OPENED: Final = frozenset({"APPROVED", "REINSTATED", "UNARCHIVED"})
 AUTHENTICATION: Final = "AUTHENTICATION"
+# That somebody answers was known from the answer itself.
+_SAY_NOTHING: Final = frozenset({Signal.NOTHING, Signal.ANSWERED, Signal.UNANSWERED})
 _ACCOUNT_REMEDY: Final = "see the account in Meta's WhatsApp Manager and Business Support Home"
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A sender as the provider names it: *account_id* of the WABA, None where it was not configured; *number_id*."""
+    """A sender as the provider names it: *account_id* of the WABA, None where it was not configured; *number_id*.
+
+    *defaults*: its template, for jobs that name none.
+    """
 
     sender: str
     account_id: str | None
     number_id: str
     rate: float
     quota: str
+    defaults: Defaults = field(default_factory=Defaults)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +102,35 @@ def consequences(
             return [_halted(one, refused.error, _ACCOUNT_REMEDY, now, at=now) for one in senders]
         case _:
             return []
+
+
+def hear_failure(
+    refused: Refused, account: Account, envelope: Envelope, *, claimed_at: float, now: float
+) -> Heard | None:
+    """Take from a failure that was reported of a job what concerns its sender, as from an answer; None where nothing.
+
+    *envelope*: the job's, with its body where that is kept. *claimed_at*: when its request began.
+    """
+    try:
+        job = OtpJob.parse(envelope.body, now=now, published_at=envelope.published_at)
+    except InvalidJob:  # it is not kept: neither its recipient nor its template is known
+        job = None
+    lane = Lane(
+        account.sender,
+        account.quota,
+        job.to if job else "",
+        (job.template if job else None) or account.defaults.template or "",
+        (job.language if job else None) or account.defaults.language or "",
+        rate=account.rate,
+        latest_start=0.0,
+        deadline=0.0,
+    )
+    if refused.error.kind is Kind.SENDER_HALTED:
+        refused = replace(refused, remedy=_ACCOUNT_REMEDY)
+    heard = hear_outcome(refused, lane, booked_at=claimed_at, started_at=claimed_at, ended_at=now, pair_failures=0)
+    unknown_recipient = heard.signal is Signal.PAIR_LIMITED and not lane.recipient
+    unknown_template = heard.signal is Signal.TEMPLATE_REFUSED and not lane.template
+    return None if heard.signal in _SAY_NOTHING or unknown_recipient or unknown_template else heard
 
 
 def category_changed(sender: str, error: Error, *, key: str, at: float) -> SenderEvent:

@@ -31,7 +31,8 @@ class Settler:
             self._observer.result_published(sender, step.event.status, again=again)
         if step.watch is not None and job_id is not None:
             await self._broker.watch(job_id, step.watch, step.watch.due_at - self._clock())
-        if step.next is not None:
+        # Without its body it is over: it ended meanwhile, and whoever asks is a copy that came late.
+        if step.next is not None and envelope.body:
             copy = replace(envelope, attempt=step.next.attempt, counted=step.next.counted, drops=0)
             await self._broker.delay(copy, step.next.due_at - self._clock())
         if step.letter is not None:

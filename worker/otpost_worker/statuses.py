@@ -7,30 +7,24 @@ the first of delivered and read is the delivery, and a failure never overrules o
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
-import orjson
-
-from otpost.errors import InvalidJob
-from otpost.job import OtpJob
-from otpost.result import Status, mask_number
-from otpost.times import parse_rfc3339
+from otpost.result import Status
 from otpost_worker.attempts import State
-from otpost_worker.decision import Bury, Decision, Done, Expire, Halt, History, Policy, RetryIn, decide
+from otpost_worker.decision import Bury, Decision, Done, Expire, Halt, Policy, RetryIn, decide
 from otpost_worker.envelope import Step
 from otpost_worker.outcome import Error, Kind
-from otpost_worker.ports import REMEMBERED_AFTER_DEADLINE_S
+from otpost_worker.reported_places import DELIVERIES, Place, place_of
 from otpost_worker.steps import Subject, accepted, event_of, letter_of, step_of
 from otpost_worker.stories import Amendment, AttemptChange, Hearing, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from otpost_worker.envelope import Envelope, Event
     from otpost_worker.outcome import Refused
-    from otpost_worker.stories import AttemptStory, JobStory, RunStory
+    from otpost_worker.stories import JobStory
     from otpost_worker.updates import Reported
 
 NO_REPORT: Final = Error(
@@ -38,7 +32,6 @@ NO_REPORT: Final = Error(
     title="No delivery reported",
     detail="the provider took the message, and has not said since that it arrived; offer another channel",
 )
-_DELIVERIES: Final = frozenset({Hearing.DELIVERED, Hearing.READ})
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +99,7 @@ def hearing_of(status: Reported) -> Hearing:
 
 def follow(heard: Heard, story: JobStory, run: int, attempt: int, terms: Terms) -> Verdict:
     """Judge a report of *attempt* of *run*."""
-    place = _place(story, run, attempt)
+    place = place_of(story, run, attempt)
     if place is None:
         return Later()
     known = place.attempt.reports.get(heard.hearing)
@@ -117,7 +110,7 @@ def follow(heard: Heard, story: JobStory, run: int, attempt: int, terms: Terms) 
 
 def miss(story: JobStory, run: int, attempt: int, token: str, terms: Terms) -> Verdict:
     """Judge that the time is over in which a delivery of *attempt* of *run* should have been reported."""
-    place = _place(story, run, attempt)
+    place = place_of(story, run, attempt)
     if place is None:
         return Nothing("forgotten")
     known = place.attempt.reports.get(Hearing.UNDELIVERED)
@@ -135,112 +128,16 @@ _COPY: Final = Nothing("copy")
 _ANSWER: Final = "~answer"
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """An attempt of a run of a job."""
-
-    story: JobStory
-    run: RunStory
-    attempt: AttemptStory
-
-    @property
-    def is_end(self) -> bool:
-        """Whether it is this attempt's acceptance that the run has ended with."""
-        end = self.run.end.event if self.run.end else None
-        return end is not None and end.id.endswith(f"/{self.run.run}/{self.attempt.attempt}/{Status.ACCEPTED}")
-
-    @property
-    def was_delivered(self) -> bool:
-        """Whether any attempt of the run was."""
-        return any(_DELIVERIES & one.reports.keys() for one in self.run.attempts)
-
-    @property
-    def others_stand(self) -> bool:
-        """Whether another attempt stands accepted, or was delivered, in this run or in another."""
-        others = [one for one in self.run.attempts if one.attempt != self.attempt.attempt]
-        taken = any(one.state is State.SETTLED and one.provider_message_id is not None for one in others)
-        delivered = any(_DELIVERIES & one.reports.keys() for one in others)
-        runs = [one for one in self.story.runs if one.run != self.run.run]
-        return taken or delivered or any(_stands_accepted(one) for one in runs)
-
-    @property
-    def history(self) -> History:
-        """What came before this attempt."""
-        before = [one for one in self.run.attempts if one.attempt < self.attempt.attempt]
-        last = before[-1].step if before else None
-        counted = last.next.counted if last and last.next else self.run.envelope.counted
-        return History(counted, dict(Counter(one.kind for one in before if one.kind is not None)))
-
-    @property
-    def deadline(self) -> float:
-        """In Unix seconds."""
-        return self.run.forget_at - REMEMBERED_AFTER_DEADLINE_S
-
-    def subject(self, terms: Terms) -> Subject:
-        """Whom its events speak of."""
-        steps = [self.run.end, *(one.step for one in self.run.attempts)]
-        told = next((step.event.body for step in steps if step and step.event), None)
-        if told is not None:
-            return _subject_of_event(orjson.loads(told), self)
-        return _subject_of_body(self, terms)
-
-
-def _place(story: JobStory, run: int, attempt: int) -> _Place | None:
-    for one in story.runs:
-        for of_run in one.attempts:
-            if (one.run, of_run.attempt) == (run, attempt):
-                return _Place(story, one, of_run)
-    return None
-
-
-def _stands_accepted(run: RunStory) -> bool:
-    ended = run.end.event.status if run.end and run.end.event else None
-    return ended == Status.ACCEPTED and not run.undelivered
-
-
-def _subject_of_event(told: Mapping[str, Any], place: _Place) -> Subject:
-    """Read it off an event of the same run, which says all there is to say when the job itself is gone."""
-    at, latency_ms = parse_rfc3339(told["at"]), told["latency_ms"]
-    created_at = None if at is None or latency_ms is None else at - latency_ms / 1000
-    job_id = place.story.job_id
-    return Subject(
-        key=job_id,
-        job_id=job_id,
-        sender=place.run.envelope.sender,
-        run=place.run.run,
-        attempt=place.attempt.attempt,
-        to=told["to"],
-        ref=told["ref"],
-        created_at=created_at,
-        provider=told["provider"],
-    )
-
-
-def _subject_of_body(place: _Place, terms: Terms) -> Subject:
-    envelope, job_id = place.run.envelope, place.story.job_id
-    try:
-        job = OtpJob.parse(envelope.body, now=terms.now, published_at=envelope.published_at)
-    except InvalidJob:  # its clock was set, or its body is gone: less is said of it
-        job = None
-    return Subject(
-        key=job_id,
-        job_id=job_id,
-        sender=envelope.sender,
-        run=place.run.run,
-        attempt=place.attempt.attempt,
-        to=mask_number(job.to) if job else None,
-        ref=job.ref if job else None,
-        created_at=job.created_at.timestamp() if job and job.created_at else None,
-        provider=terms.provider,
-    )
+def _subject(place: Place, terms: Terms) -> Subject:
+    return place.subject(now=terms.now, provider=terms.provider)
 
 
 # Sent, delivered, read
 
 
-def _arrived(place: _Place, heard: Heard, terms: Terms) -> Follow:
+def _arrived(place: Place, heard: Heard, terms: Terms) -> Follow:
     run, attempt = place.run, place.attempt
-    delivery = heard.hearing in _DELIVERIES
+    delivery = heard.hearing in DELIVERIES
     reports = {**attempt.reports, heard.hearing: Report(heard.at, heard.token)}
     # What has arrived after all stands accepted again: a replay of its dead letter would be a second code.
     amendment = Amendment(
@@ -249,29 +146,34 @@ def _arrived(place: _Place, heard: Heard, terms: Terms) -> Follow:
     event = Step(_event(place, heard.hearing, heard.at, heard.message_id, terms))
     latency_s = _latency_s(place, heard, terms) if delivery else None
     if _settles(place, delivery=delivery):
-        settled = attempt.reports.get(Hearing.SETTLED)
-        reports[Hearing.SETTLED] = Report(settled.at if settled else terms.now, heard.token)
-        amendment = replace(amendment, change=AttemptChange(State.SETTLED))
+        settled = attempt.reports.get(Hearing.SETTLED) or Report(terms.now, heard.token)
+        reports[Hearing.SETTLED] = replace(settled, token=heard.token)
+        # That it was tried again is told already, and the run's events are read off that one.
+        before = Step(attempt.step.event) if attempt.step else None
+        amendment = replace(amendment, change=AttemptChange(State.SETTLED, step=before))
         if run.end is not None:
             return Follow(amendment, (event,), latency_s)
-        told_at = reports[Hearing.SETTLED].at
-        end = _accepted(place, heard.message_id, told_at, replace(terms, watch_s=None) if delivery else terms)
+        end = _accepted_again(place, settled, heard.message_id, replace(terms, watch_s=None) if delivery else terms)
         body = b"" if delivery or terms.watch_s is None else terms.cover(run.envelope).body
         return Follow(replace(amendment, end=end, body=body), (end, event), latency_s)
-    if delivery and run.end is not None and (run.end.letter is None or run.buried):
-        # Nothing is sent once more of what has arrived.
-        amendment = replace(amendment, body=b"")
+    if delivery and run.end is not None:
+        if run.undelivered and not run.buried:
+            # Whoever was to bury it has died: there is nothing to bury any more.
+            amendment = replace(amendment, end=Step(run.end.event))
+        if run.end.letter is None or run.undelivered or run.buried:
+            # Nothing is sent once more of what has arrived.
+            amendment = replace(amendment, body=b"")
     return Follow(amendment, (event,), latency_s)
 
 
-def _latency_s(place: _Place, heard: Heard, terms: Terms) -> float | None:
+def _latency_s(place: Place, heard: Heard, terms: Terms) -> float | None:
     """Tell how long the user waited for it, where nothing was known of a delivery before."""
-    created_at = place.subject(terms).created_at
-    first = not _DELIVERIES & place.attempt.reports.keys()
+    created_at = _subject(place, terms).created_at
+    first = not DELIVERIES & place.attempt.reports.keys()
     return max(0.0, heard.at - created_at) if first and created_at is not None else None
 
 
-def _settles(place: _Place, *, delivery: bool) -> bool:
+def _settles(place: Place, *, delivery: bool) -> bool:
     """Tell whether the report says for the first time that the attempt was taken."""
     match place.attempt.state:
         case State.CLAIMED | State.UNKNOWN:
@@ -285,29 +187,37 @@ def _settles(place: _Place, *, delivery: bool) -> bool:
             assert_never(place.attempt.state)
 
 
-def _accepted(place: _Place, message_id: str | None, at: float, terms: Terms) -> Step:
+def _accepted_again(place: Place, settled: Report, message_id: str | None, terms: Terms) -> Step:
+    """Write the acceptance that *settled* tells of, in the words in which it was told if it was told before."""
     known = place.attempt.provider_message_id or message_id
-    return accepted(place.subject(terms), known, now=at, watch_s=terms.watch_s)
+    written = accepted(_subject(place, terms), known, now=settled.at, watch_s=terms.watch_s)
+    if settled.told is None or written.event is None:
+        return written
+    return replace(written, event=replace(written.event, body=settled.told.encode()))
 
 
-def _event(place: _Place, hearing: Hearing, at: float, message_id: str | None, terms: Terms) -> Event:
+def _event(place: Place, hearing: Hearing, at: float, message_id: str | None, terms: Terms) -> Event:
     known = place.attempt.provider_message_id or message_id
-    return event_of(place.subject(terms), Status(hearing.value), at, message_id=known)
+    return event_of(_subject(place, terms), Status(hearing.value), at, message_id=known)
 
 
 # Failed
 
 
-def _failed(place: _Place, heard: Heard, terms: Terms) -> Verdict:
+def _failed(place: Place, heard: Heard, terms: Terms) -> Verdict:
     run, attempt = place.run, place.attempt
     assert heard.refused is not None  # noqa: S101 - a failure comes with what it means
     if attempt.state is State.CLAIMED and (attempt.lease_until or 0.0) > terms.now:
         # Its own answer is on its way, and has to be recorded first.
         return Later()
+    if place.is_end and place.is_in_flight(terms.now):
+        # Whether another attempt stands accepted is known in a moment.
+        return Later()
     reports = {**attempt.reports, Hearing.FAILED: Report(heard.at, heard.token, heard.refused.error)}
     amendment = Amendment(run.run, attempt.attempt, reports, heard.message_id, undelivered=run.undelivered)
-    answers = run.end is None and attempt.state in (State.CLAIMED, State.UNKNOWN)
-    overruled = bool(_DELIVERIES & attempt.reports.keys()) or place.others_stand
+    # Behind a later attempt nothing follows from it: that one decides what becomes of the job.
+    answers = run.end is None and place.is_highest and attempt.state in (State.CLAIMED, State.UNKNOWN)
+    overruled = bool(DELIVERIES & attempt.reports.keys()) or place.others_stand
     if overruled or run.undelivered or not (place.is_end or answers):
         return Follow(amendment, ())
     decision = decide(
@@ -320,14 +230,15 @@ def _failed(place: _Place, heard: Heard, terms: Terms) -> Verdict:
     )
     if answers:
         return _refused(place, amendment, decision, heard.refused.error.kind, terms)
-    if isinstance(decision, RetryIn | Halt) and run.envelope.body:
+    # Behind a later attempt there is no place for another one: then it is a dead letter, which can be replayed.
+    if isinstance(decision, RetryIn | Halt) and run.envelope.body and place.is_highest:
         return _taken_back(place, amendment, decision, heard.refused.error.kind, terms)
     return _given_up(place, amendment, _final_error(decision, heard.refused.error), heard.token, terms)
 
 
-def _refused(place: _Place, amendment: Amendment, decision: Decision, kind: Kind, terms: Terms) -> Follow:
+def _refused(place: Place, amendment: Amendment, decision: Decision, kind: Kind, terms: Terms) -> Follow:
     """Take the report for the answer that was lost: nothing has arrived, as if it had been refused at once."""
-    step = step_of(decision, place.subject(terms), now=terms.now)
+    step = step_of(decision, _subject(place, terms), now=terms.now)
     if step.ends_job:
         body = None if step.letter else b""
         change = AttemptChange(State.SETTLED, kind)
@@ -339,13 +250,17 @@ def _refused(place: _Place, amendment: Amendment, decision: Decision, kind: Kind
     return Follow(replace(amendment, change=AttemptChange(State.REFUSED, kind, step)), (step,))
 
 
-def _taken_back(place: _Place, amendment: Amendment, decision: Decision, kind: Kind, terms: Terms) -> Follow:
+def _taken_back(place: Place, amendment: Amendment, decision: Decision, kind: Kind, terms: Terms) -> Follow:
     reports, end = dict(amendment.reports), place.run.end
-    if end is not None and end.event is not None and Hearing.SETTLED not in reports:
+    if end is not None and end.event is not None:
         # So that the same event can be told once more, should it turn out to have arrived after all.
-        accepted_at = parse_rfc3339(orjson.loads(end.event.body)["at"])
-        reports[Hearing.SETTLED] = Report(accepted_at or terms.now, _ANSWER)
-    step = step_of(decision, place.subject(terms), now=terms.now)
+        settled = reports.get(Hearing.SETTLED) or Report(terms.now, _ANSWER)
+        reports[Hearing.SETTLED] = replace(settled, told=end.event.body.decode())
+    step = step_of(decision, _subject(place, terms), now=terms.now)
+    before = place.attempt.step
+    if before is not None and before.event is not None and step.event is not None and before.event.id == step.event.id:
+        # The world has heard already that it is tried again, after an answer that was lost.
+        step = replace(step, event=None)
     change = AttemptChange(State.TAKEN_BACK, kind, step)
     return Follow(replace(amendment, reports=reports, change=change, reopened=True), (step,))
 
@@ -363,7 +278,7 @@ def _final_error(decision: Decision, failure: Error) -> Error:
             assert_never(decision)
 
 
-def _given_up(place: _Place, amendment: Amendment, error: Error, token: str, terms: Terms) -> Follow:
+def _given_up(place: Place, amendment: Amendment, error: Error, token: str, terms: Terms) -> Follow:
     run, attempt = place.run, place.attempt
     assert run.end is not None  # noqa: S101 - it is this attempt's acceptance that is given up
     letter = letter_of(error, attempt=attempt.attempt, now=terms.now) if run.envelope.body else None
@@ -381,15 +296,15 @@ def _given_up(place: _Place, amendment: Amendment, error: Error, token: str, ter
     return Follow(amendment, (Step(event, letter=letter),))
 
 
-def _undelivered(place: _Place, report: Report, terms: Terms) -> Step:
+def _undelivered(place: Place, report: Report, terms: Terms) -> Step:
     known = place.attempt.provider_message_id
-    return Step(event_of(place.subject(terms), Status.UNDELIVERED, report.at, error=report.error, message_id=known))
+    return Step(event_of(_subject(place, terms), Status.UNDELIVERED, report.at, error=report.error, message_id=known))
 
 
 # The same message once more
 
 
-def _steps_again(place: _Place, heard: Heard, known: Report, terms: Terms) -> tuple[Step, ...]:
+def _steps_again(place: Place, heard: Heard, known: Report, terms: Terms) -> tuple[Step, ...]:
     """Spell out once more what followed from a report that was written down before a crash."""
     reports, token = place.attempt.reports, heard.token
     settled, end = reports.get(Hearing.SETTLED), place.run.end
@@ -398,9 +313,11 @@ def _steps_again(place: _Place, heard: Heard, known: Report, terms: Terms) -> tu
         if settled is None or settled.token != token:
             return (event,)
         own = end if end is not None and place.is_end else None
-        return (own or _accepted(place, heard.message_id, settled.at, replace(terms, watch_s=None)), event)
+        return (own or _accepted_again(place, settled, heard.message_id, replace(terms, watch_s=None)), event)
     if place.attempt.state in (State.TAKEN_BACK, State.REFUSED) and place.attempt.step is not None:
-        return (place.attempt.step,)
+        # The retry has come, and gone perhaps: it is not begun once more.
+        waits = end is None and place.is_highest
+        return (place.attempt.step if waits else replace(place.attempt.step, next=None),)
     letter = None if end is None or place.run.buried else end.letter
     given_up = reports.get(Hearing.UNDELIVERED)
     if place.run.undelivered and given_up is not None:
@@ -411,5 +328,5 @@ def _steps_again(place: _Place, heard: Heard, known: Report, terms: Terms) -> tu
     return (replace(end, letter=letter),) if of_this and end is not None else ()
 
 
-def _is_of(event_id: str, place: _Place) -> bool:
+def _is_of(event_id: str, place: Place) -> bool:
     return f"/{place.run.run}/{place.attempt.attempt}/" in event_id

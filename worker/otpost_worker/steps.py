@@ -203,8 +203,14 @@ def event_of(
         "ref": subject.ref,
         "error": error,
         "retry_in_s": None if retry_in_s is None else round(retry_in_s, 3),
-        "latency_ms": None if created_at is None else max(0, round((now - created_at) * 1000)),
+        # By whole milliseconds, so that any event of a job tells when it was made, to the millisecond.
+        "latency_ms": None if created_at is None else max(0, _ms(now) - _ms(created_at)),
     }
     if message_status is not None:
         body["message_status"] = message_status
     return Event(event_id, status.value, orjson.dumps(body))
+
+
+def _ms(moment: float) -> int:
+    """Tell a moment in whole milliseconds, as ``rfc3339`` writes it."""
+    return round(moment * 1_000_000) // 1000

@@ -30,12 +30,14 @@ class Report:
     """What was heard: *at* by the provider's clock, in Unix seconds.
 
     *token* tells the message that brought it first from every other one: the same message once more, after a crash, has
-    its events published once more, and a copy has not. *error*: of a failure.
+    its events published once more, and a copy has not. *error*: of a failure. *told*: the event that the world heard
+    of it, as JSON, where that could not be written in the same words once more.
     """
 
     at: float
     token: str
     error: Error | None = None
+    told: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,22 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """What the provider has posted, as it came; the ``repr`` hides it.
+
+    *token* tells it from everything else that is posted, and is the same when it comes back; *tries*: how often it did.
+    """
+
+    body: bytes
+    token: str
+    tries: int = 0
+
+    def __repr__(self) -> str:
+        """Everything that holds no number."""
+        return f"Posted({len(self.body)} bytes not shown, token={self.token!r}, tries={self.tries})"
+
+
 class Reported(StrEnum):
     """What a report says became of a message that the provider took."""
 

@@ -65,7 +65,7 @@ def reports_from_json(data: bytes | str | None) -> dict[Hearing, Report]:
     """Decode what ``reports_to_json`` encoded; None is nothing."""
     known: dict[str, Any] = orjson.loads(data) if data else {}
     return {
-        Hearing(name): Report(fields["at"], fields["token"], error_from_json(fields["error"]))
+        Hearing(name): Report(fields["at"], fields["token"], error_from_json(fields["error"]), fields["told"])
         for name, fields in known.items()
     }
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from otpost.event import SenderEvent
     from otpost_worker.brokers.rabbitmq.reconnecting import Reconnecting
     from otpost_worker.envelope import Envelope, Event, Letter, Watch
-    from otpost_worker.ports import Posted
+    from otpost_worker.updates import Posted
 
 # A broker that has not confirmed by then is stuck or gone: the connection is given up and the message published anew.
 _CONFIRM_TIMEOUT_S: Final = 15.0

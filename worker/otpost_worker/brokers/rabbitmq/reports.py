@@ -12,7 +12,7 @@ from otpost.job import is_job_id
 from otpost.rabbitmq import properties
 from otpost.topology import HEADER_ATTEMPT
 from otpost_worker.brokers.rabbitmq.messages import text_of
-from otpost_worker.ports import Posted
+from otpost_worker.updates import Posted
 
 if TYPE_CHECKING:
     from aiormq import spec

@@ -377,6 +377,9 @@ class MemoryLedger:
             return run.recorded(entry.step)
         # Too late: somebody has drawn another conclusion, which stands. The provider's id is kept all the same.
         attempt.provider_message_id = attempt.provider_message_id or entry.provider_message_id
+        if ours and attempt.state is State.CLAIMED:
+            # Its answer has come: nobody need wait for it any more.
+            attempt.state, attempt.kind, attempt.lease_until, attempt.recorded_at = State.SETTLED, entry.kind, None, now
         return None
 
     @staticmethod
@@ -385,6 +388,6 @@ class MemoryLedger:
         attempt.state, attempt.kind, attempt.recorded_at, attempt.lease_until = entry.state, entry.kind, now, None
         attempt.due_at = step.next.due_at if step.next else None
         attempt.step = None if step.ends_job else step
-        attempt.provider_message_id = entry.provider_message_id
+        attempt.provider_message_id = entry.provider_message_id or attempt.provider_message_id
         if step.ends_job:
             run.finish(step, now, entry.kept)

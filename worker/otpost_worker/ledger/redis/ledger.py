@@ -89,6 +89,9 @@ class RedisLedger(RedisReader):
             ("GET", SCHEMA),
         )
         self._know(identity, schema)
+        if int(schema) < SCHEMA_VERSION:
+            # Its keys can stay as they are; a worker that would drop what is new in them must not start any more.
+            await self._link.ask(("SET", SCHEMA, str(SCHEMA_VERSION)))
 
     # What the way of a job asks for
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from otpost_worker.stories import RunStory
 
 # Kept in Redis, so that an older worker does not write into a newer one's keys.
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 
 class RedisReader:

@@ -272,13 +272,21 @@ def _record(db: sqlite3.Connection, ticket: Ticket, entry: Entry, claim: _Claim,
         " WHERE job_id = ? AND run = ? AND attempt = ?",
         (entry.provider_message_id, *where),
     )
+    if ours and state == State.CLAIMED:
+        # Its answer has come: nobody need wait for it any more.
+        db.execute(
+            "UPDATE attempts SET state = ?, kind = ?, lease_until = NULL, recorded_at = ?"
+            " WHERE job_id = ? AND run = ? AND attempt = ?",
+            (State.SETTLED, entry.kind, now, *where),
+        )
     return None
 
 
 def _write_entry(db: sqlite3.Connection, ticket: Ticket, entry: Entry, now: float) -> None:
     following = entry.step.next
     db.execute(
-        "UPDATE attempts SET state = ?, kind = ?, due_at = ?, step = ?, provider_message_id = ?, lease_until = NULL,"
+        "UPDATE attempts SET state = ?, kind = ?, due_at = ?, step = ?,"
+        " provider_message_id = coalesce(?, provider_message_id), lease_until = NULL,"
         " recorded_at = ? WHERE job_id = ? AND run = ? AND attempt = ?",
         (
             entry.state,

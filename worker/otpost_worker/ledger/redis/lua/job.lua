@@ -165,7 +165,7 @@ end
 -- What an outcome leaves of an attempt. entry: state, kind, step, status (of an end), has_letter, due_at, message_id.
 function Job:write_entry(run, attempt, entry, now)
     attempt.state, attempt.kind, attempt.due_at = entry.state, entry.kind, entry.due_at
-    attempt.provider_message_id = entry.message_id
+    attempt.provider_message_id = entry.message_id or attempt.provider_message_id
     attempt.lease_until, attempt.recorded_at = nil, text(now)
     attempt.step = entry.step
     if entry.status ~= nil then

@@ -44,10 +44,12 @@ local function record()
         return "entry", run.envelope, job:body(run)
     end
     -- Too late: somebody has drawn another conclusion, which stands. The provider's id is kept all the same.
-    if attempt.provider_message_id == nil and entry.message_id ~= nil then
-        attempt.provider_message_id = entry.message_id
-        job:save_attempt(run, attempt)
+    attempt.provider_message_id = attempt.provider_message_id or entry.message_id
+    if ours and attempt.state == "claimed" then
+        -- Its answer has come: nobody need wait for it any more.
+        attempt.state, attempt.kind, attempt.lease_until, attempt.recorded_at = "settled", entry.kind, nil, text(now)
     end
+    job:save_attempt(run, attempt)
     return "none"
 end
 
