@@ -69,7 +69,10 @@ class WorkerProcess:
         """Wait for its end and return its exit status."""
         async with asyncio.timeout(PATIENCE_S):
             await self._reading
-            return await self.process.wait()
+            status = await self.process.wait()
+        if isinstance(self.process, ForkedProcess):
+            self.process.close()
+        return status
 
     async def stop(self) -> None:
         """End it in good order: it has to succeed in that."""
