@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from structlog.testing import capture_logs
 
-from broker_users import ROLES, definitions, password_hash
+from broker_users import ROLES
 from chaos.proxy import Proxy, Way
 from otpost.declaring import TopologyDiffers
 from otpost.errors import AccessRefused, BrokerUnreachable
@@ -198,18 +199,19 @@ async def test_what_waiting_does_not_mend_is_told_at_the_start(vhost: Vhost) -> 
 
 
 async def test_the_rights_of_the_receivers_own_user_are_enough_and_it_can_read_nothing(vhost: Vhost) -> None:
-    hashes = {name: password_hash("of-this-test-only", b"salt") for name in ROLES}
-    vhost.api.request("POST", "/definitions", definitions(hashes, vhost.name))
-    url = vhost.url.replace("//guest:guest@", "//webhook:of-this-test-only@")
+    # Users belong to the whole broker, which other tests use too.
+    role, user = ROLES["webhook"], f"webhook-{secrets.token_hex(6)}"
+    vhost.api.request("PUT", f"/users/{user}", {"password": "of-this-test-only", "tags": ""})
+    vhost.set_permissions(user=user, configure=role.configure, write=role.write, read=role.read)
+    url = vhost.url.replace("//guest:guest@", f"//{user}:of-this-test-only@")
     try:
         async with running(queue_at(url)) as queue:
             await queue.put(b"{}", NOW)
-        vhost.set_permissions(user="webhook", configure="^$", write=r"^(otpost\.webhooks|amq\.default)$", read="^$")
+        vhost.set_permissions(user=user, configure="^$", write=r"^(otpost\.webhooks|amq\.default)$", read="^$")
         with pytest.raises(AccessRefused, match="OTPOST_TOPOLOGY=passive"):
             await queue_at(url).run()
         async with running(queue_at(url, "passive")) as queue:
             await queue.put(b"{}", NOW)
     finally:
-        for name in ROLES:
-            vhost.api.request("DELETE", f"/users/{name}")
+        vhost.api.request("DELETE", f"/users/{user}")
     assert len(vhost.get(QUEUE, 10)) == 2
