@@ -188,8 +188,10 @@ def _answered(heard: Heard, standing: Standing, now: float) -> tuple[Standing, t
             return _template_held(heard, *_resumed(heard, answered, now), now)
         case Signal.ACCEPTED:
             return _template_released(heard, *_resumed(heard, replace(answered, quota_pauses=0), now), now)
-        case _:
+        case Signal.ANSWERED | Signal.PAIR_LIMITED:
             return _resumed(heard, answered, now)
+        case _:  # pragma: no cover
+            raise AssertionError(f"nobody has said what follows from {heard.signal}")
 
 
 def _unanswered(heard: Heard, standing: Standing, now: float) -> tuple[Standing, tuple[News, ...]]:
