@@ -103,8 +103,6 @@ def test_a_status_of_no_use_is_ignored_by_its_name(status: object, what: str) ->
         ("TIMESTAMP", None),
         ("", None),
         pytest.param(10**400, None, id="huge"),
-        (float("nan"), None),
-        (float("inf"), None),
         (True, None),
         (None, None),
         (["1750030073"], None),
@@ -371,10 +369,10 @@ def test_what_stands_alone_where_a_list_belongs_is_a_list_of_one() -> None:
         ({"entry": [{"changes": [{}]}]}, [Ignored("field unnamed without a value")]),
         ({"entry": [{"changes": [{"field": 5, "value": [1]}]}]}, [Ignored("field unnamed without a value")]),
         ({"entry": [{"changes": [{"field": "account_update"}]}]}, [Ignored("field account_update without a value")]),
-        ([], [Ignored("no object")]),
-        ("entry", [Ignored("no object")]),
-        (None, [Ignored("no object")]),
-        (7, [Ignored("no object")]),
+        ([], [Ignored("no JSON object")]),
+        ("entry", [Ignored("no JSON object")]),
+        (None, [Ignored("no JSON object")]),
+        (7, [Ignored("no JSON object")]),
     ],
 )
 def test_a_body_with_nothing_in_it_says_so(body: object, updates: list[Update]) -> None:
@@ -434,11 +432,25 @@ def test_a_body_cannot_make_more_than_twenty_one_kinds() -> None:
         b"[" * 10_000 + b"]" * 10_000,
         b'{"entry":' * 10_000 + b"1" + b"}" * 10_000,
         b"[" * 3_000_000,
+        b'{"odd": NaN}',
+        b'{"odd": -Infinity}',
     ],
-    ids=["empty", "cut", "form", "latin-1", "mark", "gzip", "deep arrays", "deep objects", "open arrays"],
+    ids=[
+        "empty",
+        "cut",
+        "form",
+        "latin-1",
+        "mark",
+        "gzip",
+        "deep arrays",
+        "deep objects",
+        "open arrays",
+        "NaN",
+        "infinity",
+    ],
 )
 def test_what_is_no_json_or_too_deep_is_ignored_as_such(body: bytes) -> None:
-    assert read_updates(body) == [Ignored("no JSON")]
+    assert read_updates(body) == [Ignored("no JSON object")]
 
 
 @pytest.mark.parametrize(
@@ -446,14 +458,12 @@ def test_what_is_no_json_or_too_deep_is_ignored_as_such(body: bytes) -> None:
     [
         rb'"name \ud83d"',
         rb'"\udc00"',
-        b"NaN",
-        b"-Infinity",
         b"1e999",
         b"9" * 5000,
         b"-" + b"9" * 5000,
         b"[" * 500 + b"]" * 500,
     ],
-    ids=["half", "other half", "NaN", "infinity", "huge float", "huge", "hugely negative", "nested"],
+    ids=["half", "other half", "huge float", "huge", "hugely negative", "nested"],
 )
 def test_something_odd_beside_a_report_does_not_take_the_report_with_it(odd: bytes) -> None:
     report = json.dumps(SENT).encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Final
 
@@ -11,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from job_strategies import PROPERTY
+from otpost_worker.updates import Ignored
+from otpost_worker.webhook_bodies import read_updates
 from otpost_worker.webhook_json import json_object
 
 DEEP: Final = 10_000
@@ -49,14 +52,47 @@ def test_half_an_emoji_costs_nothing_else() -> None:
         # Refused by the fast reader for its half of a pair, and too deep for the patient one.
         b'{"a": "\\ud83d", "b": ' + b"[" * DEEP + b"]" * DEEP + b"}",
         b'{"a": "\\ud83d", "b": ' + b"[" * 3_000_000,
-        # More digits than Python turns into a number.
-        b'{"a": "\\ud83d", "b": ' + b"9" * 10_000 + b"}",
+        b'{"a": "\\ud83d", "b": NaN}',
         b"object=whatsapp&entry=1",
     ],
     ids=lambda body: repr(body[:20]),
 )
 def test_what_is_no_object_or_too_deep_is_refused(body: bytes) -> None:
     assert json_object(body) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "read"),
+    [
+        (b"9" * 10_000, math.inf),
+        (b"-" + b"9" * 10_000, -math.inf),
+        (b"1e999", math.inf),
+        (b"9" * 19, 9_999_999_999_999_999_999),
+        (b"1" + b"0" * 24, 1e24),
+    ],
+    ids=["more digits than Python reads", "hugely negative", "huge exponent", "of 64 bits", "of 25 digits"],
+)
+def test_a_number_that_is_too_large_is_still_a_number(number: bytes, read: float) -> None:
+    assert json_object(b'{"a": "\\ud83d", "b": %b}' % number) == {"a": "\ud83d", "b": read}
+
+
+def nested(depth: int, beside: bytes) -> bytes:
+    """An object of *depth* levels, itself among them."""
+    inner = depth - 1
+    # With brackets in a string, which make nothing deeper.
+    return b'{"a": %b, "c": "\\"[[{{\\\\", "b": ' % beside + b"[" * inner + b"]" * inner + b"}"
+
+
+@pytest.mark.parametrize(
+    ("beside", "deepest"), [(b'"even"', 1024), (b'"\\ud83d"', 500), (b"1e999", 500)], ids=["even", "half", "huge"]
+)
+def test_how_deep_is_read_depends_on_the_body_alone(beside: bytes, deepest: int) -> None:
+    def read_from(stack: int, body: bytes) -> bool:
+        return read_from(stack - 1, body) if stack else json_object(body) is not None
+
+    for stack in (0, 200):
+        assert read_from(stack, nested(deepest, beside))
+        assert not read_from(stack, nested(deepest + 1, beside))
 
 
 JSON: Final = st.recursive(
@@ -89,7 +125,10 @@ SPOILING: Final = (
 
 
 def is_an_object_or_none(body: bytes) -> None:
-    assert isinstance(json_object(body), dict | None)
+    read = json_object(body)
+    assert isinstance(read, dict | None)
+    # Who reads the stored bodies can read just those that the receiver takes.
+    assert (read_updates(body) == [Ignored("no JSON object")]) is (read is None)
 
 
 @PROPERTY

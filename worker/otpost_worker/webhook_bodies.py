@@ -34,10 +34,9 @@ from otpost_worker.webhook_changes import (
     security,
     template_change,
 )
+from otpost_worker.webhook_json import json_object
 from otpost_worker.webhook_values import (
     MAX_ID,
-    NoJson,
-    decoded,
     exact,
     identifier,
     member,
@@ -77,12 +76,10 @@ def read_updates(body: bytes) -> list[Update]:
 
     Never empty, and never with more than 21 ``Ignored``: one of each kind.
     """
-    try:
-        root = decoded(body)
-    except NoJson:
-        return [Ignored("no JSON")]
-    if not isinstance(root, dict):
-        return [Ignored("no object")]
+    root = json_object(body)
+    if root is None:
+        # The receiver reads by the same rule, and stores none of these.
+        return [Ignored("no JSON object")]
     updates: list[Update] = []
     kinds: dict[str, None] = {}
     for update in _entries(root):

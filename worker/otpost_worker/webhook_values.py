@@ -1,16 +1,13 @@
 """Single values out of a webhook's JSON, of whatever type they are there [pure].
 
-Nothing here raises, but ``decoded`` where there is no JSON at all. What cannot be used is None: a string may come as a
-number and a number as a string, everything may be null, left out, or of another type (``whatsapp.md``, section 4).
+Nothing here raises. What cannot be used is None: a string may come as a number and a number as a string, everything may
+be null, left out, or of another type (``whatsapp.md``, section 4).
 """
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any, Final
-
-import orjson
 
 from otpost_worker.masking import one_line
 from otpost_worker.updates import Ignored
@@ -34,40 +31,6 @@ _SECONDS: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
 _FIRST_MOMENT: Final = 1_000_000_000
 _LAST_MOMENT: Final = 4_102_444_800
 _LANGUAGE: Final = re.compile(r"([A-Za-z]{2,3})(?:[-_]([A-Za-z]{2}))?")
-
-
-class NoJson(ValueError):
-    """A body that is no JSON in UTF-8, or too deep to be read."""
-
-
-def decoded(body: bytes) -> object:
-    """Decode a webhook's body.
-
-    orjson refuses half characters (a name that was cut in the middle of an emoji) and numbers that are too large for a
-    float, although both are JSON and one of them would take up to 1,000 reports with it: the standard library reads
-    these, its NaN becomes null.
-
-    :raises NoJson: also where arrays and objects are nested some hundred deep.
-    """
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        pass
-    try:
-        return json.loads(body.decode(), parse_int=_integer_or_float, parse_constant=_null)
-    except (ValueError, RecursionError):
-        pass
-    # Out here it has no context: that one would carry the whole body along.
-    raise NoJson("the webhook's body is no JSON in UTF-8, or nested too deeply")
-
-
-def _integer_or_float(digits: str) -> float:
-    # As orjson does it; and Python refuses to read thousands of digits into an integer.
-    return int(digits) if len(digits) < 20 else float(digits)
-
-
-def _null(_: str) -> None:
-    return None
 
 
 def members(parent: Mapping[str, Any], key: str) -> Iterator[Mapping[str, Any] | Ignored]:
