@@ -14,6 +14,7 @@ import structlog
 
 from otpost.errors import OtpostError
 from otpost.topology import DROPPED, job_queue, topology
+from otpost_worker import ending
 from otpost_worker.accounts import account_of
 from otpost_worker.brokers.rabbitmq.intake import Incoming, Intake, Subscription
 from otpost_worker.brokers.rabbitmq.messages import envelope_of
@@ -53,9 +54,8 @@ if TYPE_CHECKING:
 _DROPPED_PREFETCH: Final = 20
 # A confirm takes milliseconds; a broker that restarts is back sooner than it is worth to move jobs elsewhere.
 _PUBLISHING_SLOW_S: Final = 5.0
-# What a stop waits for after the grace period; and, once there is no time left, for each single answer.
+# What a stop waits for after the grace period.
 _LAST_ANSWERS_S: Final = 5.0
-_LAST_ANSWER_S: Final = 0.3
 
 _log = structlog.get_logger("otpost.app")
 
@@ -243,10 +243,7 @@ async def _ended(task: asyncio.Task[Any], at_once: asyncio.Event) -> None:
     hurry = asyncio.ensure_future(at_once.wait())
     try:
         await asyncio.wait({task, hurry}, return_when=asyncio.FIRST_COMPLETED)
-        while not task.done():
-            # Ending, it asks to close its channel, and then its connection: each answer comes soon, or never.
-            task.cancel()
-            await asyncio.wait({task}, timeout=_LAST_ANSWER_S)
+        await ending.cancel(task)
     finally:
         hurry.cancel()
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from otpost.errors import OtpostError
+from otpost_worker import ending
 from otpost_worker.brokers.rabbitmq.reconnecting import Reconnecting
 from otpost_worker.brokers.rabbitmq.webhook_queue import WebhookQueue
 from otpost_worker.health import Readiness, serve_health
@@ -70,7 +71,8 @@ async def run_receiver(settings: ReceiverSettings, *, stopping: asyncio.Event, a
         if not storing.done():  # what kept it from working at all is told by whoever started it
             _log.info("stopping", in_hand=receiver.in_hand)
         clean = await serving.stop(service.shutdown_grace_s, at_once)
-        storing.cancel()
+        # Every POST has its answer, or gets none: nothing is left that a broker in trouble should be waited for.
+        await ending.cancel(storing)
     failure = None if storing.cancelled() else storing.result()
     if failure is not None:
         raise failure
