@@ -234,6 +234,39 @@ async def test_a_replay_of_what_stands_accepted_is_not(ledger: OpenLedger) -> No
     assert isinstance(await ledger.claim(claim_request(run=2)), Recorded)
 
 
+def delivered(run: int = 1) -> Amendment:
+    return Amendment(run, 1, {Hearing.DELIVERED: Report(NOW + 5, "t-1")}, delivered=True)
+
+
+async def test_a_replay_of_what_failed_and_was_delivered_all_the_same_is_not_sent(ledger: OpenLedger) -> None:
+    await end_run(ledger, "failed")
+    assert await ledger.amend(await known(ledger), delivered())
+    assert (await known(ledger)).runs[0].delivered
+    reply = await ledger.claim(claim_request(run=2))
+    assert isinstance(reply, Recorded)
+    assert reply.step.event == event("job-1/1/1/failed")
+
+
+async def test_a_replay_that_waits_for_its_retry_is_not_sent_once_the_run_before_it_was_delivered(
+    ledger: OpenLedger, clock: Clock
+) -> None:
+    await end_run(ledger, "failed")
+    await ledger.record(await claimed(ledger, run=2), Entry(State.REFUSED, Kind.UNAVAILABLE, retry_step(1, NOW + 4)))
+    assert await ledger.amend(await known(ledger), delivered())
+    assert await ledger.claim(claim_request(run=2, attempt=2)) == Wait(NOW + 4)
+    clock.reach(NOW + 4)
+    reply = await ledger.claim(claim_request(run=2, attempt=2))
+    assert isinstance(reply, Recorded)
+    assert reply.step.event == event("job-1/1/1/failed")
+
+
+async def test_the_body_of_an_invalid_job_ends_no_replay_of_what_was_delivered(ledger: OpenLedger) -> None:
+    await end_run(ledger, "failed")
+    await ledger.amend(await known(ledger), delivered())
+    invalid = claim_request(run=2)
+    assert await ledger.refuse(invalid, end_step(1, "failed")) is None
+
+
 @pytest.mark.parametrize("when", [DEADLINE - 10, DEADLINE + 10])
 async def test_a_copy_whose_time_is_over_cannot_be_taken_back_any_more(
     ledger: OpenLedger, clock: Clock, when: float

@@ -243,7 +243,7 @@ def test_a_ledger_that_cannot_be_written(tmp_path: Path, complaint_of: Complaint
         "cannot be used: it is no SQLite database; name another file, or move this one away (OTPOST_LEDGER_URL)"
     )
     assert told_of(newer) == (
-        "was written by a newer otpost (its schema is 7, this one knows 3): run that version, or name another file in "
+        "was written by a newer otpost (its schema is 7, this one knows 4): run that version, or name another file in "
         "OTPOST_LEDGER_URL"
     )
     # Nobody may write here, not even root.
@@ -262,5 +262,5 @@ async def test_a_ledger_says_which_schema_it_has(tmp_path: Path) -> None:
     async with SqliteLedger(tmp_path / "ledger.db"):
         pass
     with sqlite3.connect(tmp_path / "ledger.db") as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (3,)
+        assert database.execute("PRAGMA user_version").fetchone() == (4,)
     database.close()

@@ -80,6 +80,33 @@ async def test_nothing_is_taken_back_where_the_later_attempt_was_accepted_after_
     assert world.provider.callbacks == ["job-1", "job-1/1/2"]
 
 
+async def test_a_replay_of_what_failed_as_unknown_and_was_delivered_after_all_sends_nothing(
+    place: Implementation,
+) -> None:
+    world, reporting = await sent(place, LOST, LOST)
+    assert world.ends == ["job-1/1/2/failed"]
+    await reporting.post(report("delivered", NOW + 9, callback="job-1/1/2"), token="post-1")
+    ((buried, _),) = world.broker.letters
+    world.put(envelope(buried.body, run=2))
+    await world.run()
+    assert world.provider.callbacks == ["job-1", "job-1/1/2"]
+    assert world.heard == ["job-1/1/1/retrying", "job-1/1/2/failed", "job-1/1/2/delivered"]
+
+
+async def test_a_replay_that_waits_for_its_retry_is_not_sent_once_the_run_before_it_was_delivered(
+    place: Implementation,
+) -> None:
+    world, reporting = await sent(place, ACCEPTED, UNAVAILABLE, ACCEPTED_LATER)
+    await reporting.post(report("failed", NOW + 2, code=131026), token="post-1")
+    ((buried, _),) = world.broker.letters
+    await world.deliver(envelope(buried.body, run=2))
+    await reporting.post(report("delivered", NOW + 3), token="post-2")
+    await world.run()
+    assert world.provider.callbacks == ["job-1", "job-1/2/1"]
+    assert world.heard[-2:] == ["job-1/2/1/retrying", "job-1/1/1/delivered"]
+    assert world.waiting == []
+
+
 async def test_what_fails_behind_later_attempts_is_given_up_and_never_lost(place: Implementation) -> None:
     world = new_world(place, LOST, UNAVAILABLE, UNAVAILABLE, ACCEPTED_LATER)
     reporting = Reporting(world)

@@ -84,8 +84,8 @@ def wish(attempt: int, run: int = RUN, **more: Any) -> Wish:  # noqa: ANN401 - t
     return Wish(run, attempt, **more)
 
 
-def known(row: str, *, accepted_run: int | None = None) -> Known:
-    return Known(Run(RUN, ended=False, highest=STATES[row]), accepted_run)
+def known(row: str, *, standing_run: int | None = None) -> Known:
+    return Known(Run(RUN, ended=False, highest=STATES[row]), standing_run)
 
 
 @pytest.mark.parametrize("name", WISHES)
@@ -139,15 +139,30 @@ def test_a_replay_of_a_run_that_failed_is_like_no_row(run: int, name: str) -> No
 
 
 @pytest.mark.parametrize("name", WISHES)
-@pytest.mark.parametrize("accepted_run", [RUN, RUN - 1, 1])
-def test_a_replay_behind_an_accepted_run_gets_that_end_and_sends_nothing(accepted_run: int, name: str) -> None:
+@pytest.mark.parametrize("standing_run", [RUN, RUN - 1, 1])
+def test_a_replay_behind_a_run_that_stands_gets_that_end_and_sends_nothing(standing_run: int, name: str) -> None:
     latest = Run(RUN, ended=True, highest=Attempt(HIGHEST, State.SETTLED))
     replay = wish(1, run=RUN + 1, **WISHES[name][0])
-    assert judge(Known(latest, accepted_run), replay, now=NOW) == PublishEnd(accepted_run)
+    assert judge(Known(latest, standing_run), replay, now=NOW) == PublishEnd(standing_run)
 
 
-def test_a_replay_behind_an_accepted_run_sends_nothing_even_where_a_later_run_is_under_way() -> None:
-    assert judge(known("refused, due", accepted_run=2), wish(1, run=RUN + 1), now=NOW) == PublishEnd(2)
+def test_a_replay_behind_a_run_that_stands_sends_nothing_even_where_a_later_run_is_under_way() -> None:
+    assert judge(known("refused, due", standing_run=2), wish(1, run=RUN + 1), now=NOW) == PublishEnd(2)
+
+
+@pytest.mark.parametrize("name", WISHES)
+@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("row", TABLE)
+def test_a_replay_under_way_sends_nothing_more_once_a_run_before_it_stands(row: str, column: str, name: str) -> None:
+    expected = TABLE[row][list(COLUMNS).index(column)]
+    if expected == Claim():
+        expected = PublishEnd(2)
+    more = WISHES[name][0]
+    assert judge(known(row, standing_run=2), wish(COLUMNS[column], **more), now=NOW) == expected
+
+
+def test_a_replay_whose_claim_was_released_sends_nothing_once_a_run_before_it_stands() -> None:
+    assert judge(Known(Run(RUN, ended=False, highest=None), 2), wish(1), now=NOW) == PublishEnd(2)
 
 
 @pytest.mark.parametrize("attempt", [1, HIGHEST, HIGHEST + 1])

@@ -39,10 +39,13 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the ledger knows of a job: its latest run, and the last earlier one that stands accepted."""
+    """What the ledger knows of a job: its latest run, and the last one that stands.
+
+    A run stands that was accepted and not given up after that, or was delivered all the same.
+    """
 
     latest: Run | None = None
-    accepted_run: int | None = None
+    standing_run: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,20 +117,20 @@ def judge(known: Known, wish: Wish, *, now: float) -> Action:
     """Look the delivery up in the table; *now* is the ledger's clock in Unix seconds."""
     run = known.latest
     if run is None:
-        return _start(wish, now)
+        return _start(wish, now, known)
     if wish.run > run.number:
         # A replay is like a new job, unless one of the runs before it has reached the recipient.
-        return _start(wish, now) if known.accepted_run is None else PublishEnd(known.accepted_run)
+        return _start(wish, now, known)
     if run.ended:
         return PublishEnd(run.number)
     if wish.run < run.number:
         return Acknowledge()
     if run.highest is None:
-        return _start(wish, now)
-    return _under_way(run.highest, wish, now)
+        return _start(wish, now, known)
+    return _under_way(run.highest, wish, now, known)
 
 
-def _under_way(highest: Attempt, wish: Wish, now: float) -> Action:
+def _under_way(highest: Attempt, wish: Wish, now: float, known: Known) -> Action:
     if wish.attempt < highest.number:
         return Acknowledge()
     match highest.state:
@@ -140,7 +143,7 @@ def _under_way(highest: Attempt, wish: Wish, now: float) -> Action:
                 return RepeatStep(highest.number)
             if now < highest.due_at:
                 return Wait(highest.due_at)
-            return _start(wish, now, after_unknown=highest.state is State.UNKNOWN)
+            return _start(wish, now, known, after_unknown=highest.state is State.UNKNOWN)
         case State.SETTLED:
             # Its run has ended, which was looked up before.
             return Acknowledge()
@@ -148,7 +151,10 @@ def _under_way(highest: Attempt, wish: Wish, now: float) -> Action:
             assert_never(highest.state)
 
 
-def _start(wish: Wish, now: float, *, after_unknown: bool = False) -> Action:
+def _start(wish: Wish, now: float, known: Known, *, after_unknown: bool = False) -> Action:
+    if known.standing_run is not None:
+        # That a run before it was delivered may be reported while a replay waits for its retry.
+        return PublishEnd(known.standing_run)
     if wish.end or wish.late or (after_unknown and not wish.resend):
         return Conclude(after_unknown)
     if now < wish.hold_until:

@@ -66,7 +66,7 @@ class Place:
         taken = any(one.provider_message_id is not None and Hearing.FAILED not in one.reports for one in others)
         delivered = any(DELIVERIES & one.reports.keys() for one in others)
         runs = [one for one in self.story.runs if one.run != self.run.run]
-        return taken or delivered or any(_stands_accepted(one) for one in runs)
+        return taken or delivered or any(one.stands for one in runs)
 
     @property
     def history(self) -> History:
@@ -97,11 +97,6 @@ def place_of(story: JobStory, run: int, attempt: int) -> Place | None:
             if (one.run, of_run.attempt) == (run, attempt):
                 return Place(story, one, of_run)
     return None
-
-
-def _stands_accepted(run: RunStory) -> bool:
-    ended = run.end.event.status if run.end and run.end.event else None
-    return ended == Status.ACCEPTED and not run.undelivered
 
 
 def _subject_of_event(told: Mapping[str, Any], place: Place) -> Subject:

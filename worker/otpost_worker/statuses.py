@@ -120,7 +120,8 @@ def miss(story: JobStory, run: int, attempt: int, token: str, terms: Terms) -> V
         return Nothing("settled")
     report = Report(terms.now, token, NO_REPORT)
     reports = {**place.attempt.reports, Hearing.UNDELIVERED: report}
-    return Follow(Amendment(run, attempt, reports), (_undelivered(place, report, terms),))
+    amendment = Amendment(run, attempt, reports, delivered=place.run.delivered)
+    return Follow(amendment, (_undelivered(place, report, terms),))
 
 
 _COPY: Final = Nothing("copy")
@@ -141,7 +142,12 @@ def _arrived(place: Place, heard: Heard, terms: Terms) -> Follow:
     reports = {**attempt.reports, heard.hearing: Report(heard.at, heard.token)}
     # What has arrived after all stands accepted again: a replay of its dead letter would be a second code.
     amendment = Amendment(
-        run.run, attempt.attempt, reports, heard.message_id, undelivered=run.undelivered and not delivery
+        run.run,
+        attempt.attempt,
+        reports,
+        heard.message_id,
+        undelivered=run.undelivered and not delivery,
+        delivered=run.delivered or delivery,
     )
     event = Step(_event(place, heard.hearing, heard.at, heard.message_id, terms))
     latency_s = _latency_s(place, heard, terms) if delivery else None
@@ -178,11 +184,9 @@ def _settles(place: Place, *, delivery: bool) -> bool:
     match place.attempt.state:
         case State.CLAIMED | State.UNKNOWN:
             return True
-        case State.TAKEN_BACK | State.REFUSED:
+        case State.TAKEN_BACK | State.REFUSED | State.SETTLED:
             # What has arrived needs no further attempt, whatever was said of it before.
             return delivery and place.run.end is None
-        case State.SETTLED:
-            return False
         case _:  # pragma: no cover
             assert_never(place.attempt.state)
 
@@ -214,7 +218,9 @@ def _failed(place: Place, heard: Heard, terms: Terms) -> Verdict:
         # Whether another attempt stands accepted is known in a moment.
         return Later()
     reports = {**attempt.reports, Hearing.FAILED: Report(heard.at, heard.token, heard.refused.error)}
-    amendment = Amendment(run.run, attempt.attempt, reports, heard.message_id, undelivered=run.undelivered)
+    amendment = Amendment(
+        run.run, attempt.attempt, reports, heard.message_id, undelivered=run.undelivered, delivered=run.delivered
+    )
     # Behind a later attempt nothing follows from it: that one decides what becomes of the job.
     answers = run.end is None and place.is_highest and attempt.state in (State.CLAIMED, State.UNKNOWN)
     overruled = bool(DELIVERIES & attempt.reports.keys()) or place.others_stand

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from otpost.result import Status
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -64,7 +66,8 @@ class RunStory:
     """One run of a job: its *end* once it has one, and its attempts in order.
 
     *envelope* has no body. *buried*: its dead letter is confirmed. *turn*: when its recipient's turn comes.
-    *undelivered*: the provider, which had accepted it, gave it up; such a run does not stand accepted.
+    *undelivered*: the provider, which had accepted it, gave it up; such a run does not stand accepted. *delivered*: a
+    delivery of one of its attempts was reported, whatever it has ended with.
     """
 
     run: int
@@ -76,6 +79,13 @@ class RunStory:
     turn: float | None
     attempts: tuple[AttemptStory, ...]
     undelivered: bool = False
+    delivered: bool = False
+
+    @property
+    def stands(self) -> bool:
+        """Whether it has ended as accepted, and was not given up after that; or was delivered all the same."""
+        ended = self.end.event.status if self.end and self.end.event else None
+        return self.end is not None and (self.delivered or (ended == Status.ACCEPTED and not self.undelivered))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +114,8 @@ class Amendment:
     """What a report changes about *attempt* of *run*, and about the run.
 
     *reports*: all of the attempt's from now on. *message_id*: the provider's, kept where none is known. *end*: of the
-    run from now on; or *reopened*: it has none any more. *undelivered*: see ``RunStory``. *body*: what is kept of it
-    from now on, b"" for nothing; None leaves it as it is.
+    run from now on; or *reopened*: it has none any more. *undelivered*, *delivered*: see ``RunStory``. *body*: what is
+    kept of it from now on, b"" for nothing; None leaves it as it is.
     """
 
     run: int
@@ -116,4 +126,5 @@ class Amendment:
     end: Step | None = None
     reopened: bool = False
     undelivered: bool = False
+    delivered: bool = False
     body: bytes | None = None

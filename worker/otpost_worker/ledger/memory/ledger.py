@@ -152,7 +152,7 @@ class MemoryLedger:
         """See ``ports.Ledger``."""
         known = self._known(request.job_id)
         latest = known.latest
-        if latest is None or (request.wish.run > latest.number and known.accepted_run is None):
+        if latest is None or (request.wish.run > latest.number and known.standing_run is None):
             return self._ended_without_request(request, step, self._clock())
         if not latest.ended or request.wish.run > latest.number:
             return None
@@ -225,6 +225,7 @@ class MemoryLedger:
             self._limits.last_turn(job_id, number),
             tuple(attempt.story() for _, attempt in sorted(run.attempts.items())),
             run.undelivered,
+            run.delivered,
         )
 
     # What is heard of a job later
@@ -273,7 +274,7 @@ class MemoryLedger:
         if amendment.reopened:
             # The job is under way again, and needs its body for as long as that lasts.
             run.end = run.ended_at = run.kept_until = None
-        run.undelivered = amendment.undelivered
+        run.undelivered, run.delivered = amendment.undelivered, amendment.delivered
         if amendment.end is not None and amendment.end.letter is not None:
             run.kept_until = None
         if amendment.body is not None:
@@ -291,7 +292,7 @@ class MemoryLedger:
             return Known()
         number = max(runs)
         highest = runs[number].highest
-        accepted = [number for number, run in runs.items() if run.stands_accepted]
+        standing = [number for number, run in runs.items() if run.stands]
         return Known(
             Run(
                 number,
@@ -300,7 +301,7 @@ class MemoryLedger:
                 if highest
                 else None,
             ),
-            max(accepted, default=None),
+            max(standing, default=None),
         )
 
     def _attempt(self, job_id: str, run: int, number: int) -> tuple[KnownRun, KnownAttempt]:

@@ -64,14 +64,16 @@ class KnownRun:
     ended_at: float | None = None
     buried: bool = False
     undelivered: bool = False
+    delivered: bool = False
     # Until when the body is kept although the run has ended, for what was accepted may be taken back.
     kept_until: float | None = None
     attempts: dict[int, KnownAttempt] = field(default_factory=dict)
 
     @property
-    def stands_accepted(self) -> bool:
-        """Whether it was accepted, and not given up after that."""
-        return bool(self.end and self.end.event and self.end.event.status == "accepted" and not self.undelivered)
+    def stands(self) -> bool:
+        """Whether it has ended as accepted, and was not given up after that; or was delivered all the same."""
+        accepted = bool(self.end and self.end.event and self.end.event.status == "accepted")
+        return self.end is not None and (self.delivered or (accepted and not self.undelivered))
 
     @property
     def highest(self) -> KnownAttempt | None:

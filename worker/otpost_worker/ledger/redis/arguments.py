@@ -96,6 +96,7 @@ def amendment_arguments(story: JobStory, amendment: Amendment, offset: ClockOffs
         *(step_arguments(end) if end else ("", "", "")),
         flag(value=amendment.reopened),
         flag(value=amendment.undelivered),
+        flag(value=amendment.delivered),
         flag(value=body is not None),
         body or b"",
     )

@@ -208,6 +208,7 @@ def _run_story(
         offset.to_worker(max(booked)) if booked else None,
         tuple(_attempt_story(one, orjson.loads(value), offset) for one, value in sorted(attempts.items())),
         "undelivered" in run,
+        "delivered" in run,
     )
 
 

@@ -47,7 +47,10 @@ def amend(db: sqlite3.Connection, story: JobStory, amendment: Amendment, now: fl
             " WHERE job_id = ? AND run = ?",
             (amendment.end.event.status, amendment.end.to_json(), now, amendment.end.letter is None, *run),
         )
-    db.execute("UPDATE runs SET undelivered = ? WHERE job_id = ? AND run = ?", (amendment.undelivered, *run))
+    db.execute(
+        "UPDATE runs SET undelivered = ?, delivered = ? WHERE job_id = ? AND run = ?",
+        (amendment.undelivered, amendment.delivered, *run),
+    )
     if amendment.body is not None:
         db.execute(
             "UPDATE runs SET body = ?, kept = ? WHERE job_id = ? AND run = ?",

@@ -141,13 +141,15 @@ def _remember_run(db: sqlite3.Connection, request: ClaimRequest) -> None:
 
 def _known(db: sqlite3.Connection, job_id: str) -> Known:
     runs = db.execute(
-        "SELECT run, end_status, undelivered FROM runs WHERE job_id = ? ORDER BY run DESC", (job_id,)
+        "SELECT run, end_status, end_status NOT NULL AND (delivered OR (end_status = 'accepted' AND NOT undelivered))"
+        " FROM runs WHERE job_id = ? ORDER BY run DESC",
+        (job_id,),
     ).fetchall()
     if not runs:
         return Known()
     number, end_status, _ = runs[0]
-    accepted = next((run for run, status, undelivered in runs if status == "accepted" and not undelivered), None)
-    return Known(Run(number, end_status is not None, _highest(db, job_id, number)), accepted)
+    standing = next((run for run, _, stands in runs if stands), None)
+    return Known(Run(number, end_status is not None, _highest(db, job_id, number)), standing)
 
 
 def _highest(db: sqlite3.Connection, job_id: str, run: int) -> Attempt | None:
@@ -351,7 +353,7 @@ def refuse(db: sqlite3.Connection, request: ClaimRequest, step: Step, now: float
     """End the run of a body that is no job, unless its id belongs to another job."""
     known = _known(db, request.job_id)
     latest = known.latest
-    if latest is None or (request.wish.run > latest.number and known.accepted_run is None):
+    if latest is None or (request.wish.run > latest.number and known.standing_run is None):
         _remember_run(db, request)
         envelope = _envelope(db, request.job_id, request.wish.run)
         _write_end(db, request.job_id, request.wish.run, step, now)

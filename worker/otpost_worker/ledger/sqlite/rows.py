@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 # Kept in the file's user_version, so that an older worker does not write into a newer one's tables.
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS runs (
         job_id TEXT NOT NULL,
@@ -18,6 +18,7 @@ SCHEMA: Final = (
         forget_at REAL NOT NULL,
         ended_at REAL,
         undelivered INTEGER NOT NULL DEFAULT 0, -- accepted, and given up by the provider after that
+        delivered INTEGER NOT NULL DEFAULT 0,   -- a delivery was reported, whatever the run has ended with
         kept INTEGER NOT NULL DEFAULT 0,        -- the body is there until the deadline, although the run has ended
         PRIMARY KEY (job_id, run)
     ) WITHOUT ROWID""",
@@ -98,4 +99,5 @@ UPGRADES: Final[dict[int, tuple[str, ...]]] = {
         "ALTER TABLE runs ADD COLUMN kept INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE attempts ADD COLUMN reports BLOB",
     ),
+    3: ("ALTER TABLE runs ADD COLUMN delivered INTEGER NOT NULL DEFAULT 0",),
 }

@@ -30,7 +30,8 @@ def look_up(db: sqlite3.Connection, job_id: str, now: float) -> JobStory | None:
 def version_of(db: sqlite3.Connection, job_id: str) -> str:
     """Digest everything about a job but its bodies, which no report depends on alone."""
     runs = db.execute(
-        "SELECT run, end_status, end_step, buried, undelivered, body IS NULL FROM runs WHERE job_id = ? ORDER BY run",
+        "SELECT run, end_status, end_step, buried, undelivered, delivered, body IS NULL FROM runs"
+        " WHERE job_id = ? ORDER BY run",
         (job_id,),
     ).fetchall()
     attempts = db.execute("SELECT * FROM attempts WHERE job_id = ? ORDER BY run, attempt", (job_id,)).fetchall()
@@ -41,7 +42,7 @@ def _runs(db: sqlite3.Connection, job_id: str, *, bodies_at: float | None) -> tu
     """Tell the runs, with what is kept of their bodies at *bodies_at*, or with none."""
     rows = db.execute(
         "SELECT run, envelope, ended_at, end_step, buried, forget_at,"
-        " (SELECT max(start_at) FROM turns t WHERE t.job_id = r.job_id AND t.run = r.run), undelivered,"
+        " (SELECT max(start_at) FROM turns t WHERE t.job_id = r.job_id AND t.run = r.run), undelivered, delivered,"
         " CASE WHEN ? IS NOT NULL AND NOT (kept AND forget_at - ? <= ?) THEN body END"
         " FROM runs r WHERE job_id = ? ORDER BY run",
         (bodies_at, REMEMBERED_AFTER_DEADLINE_S, bodies_at, job_id),
@@ -57,8 +58,9 @@ def _runs(db: sqlite3.Connection, job_id: str, *, bodies_at: float | None) -> tu
             turn,
             _attempts(db, job_id, run),
             bool(undelivered),
+            bool(delivered),
         )
-        for run, envelope, ended_at, end_step, buried, forget_at, turn, undelivered, body in rows
+        for run, envelope, ended_at, end_step, buried, forget_at, turn, undelivered, delivered, body in rows
     )
 
 

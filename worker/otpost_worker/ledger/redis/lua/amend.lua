@@ -9,7 +9,8 @@ local version, number, attempt_number, reports = ARGV[3], tonumber(ARGV[4]), ton
 local message_id = optional(ARGV[7])
 local change = { state = optional(ARGV[8]), kind = optional(ARGV[9]), step = optional(ARGV[10]), due_at = optional(ARGV[11]) }
 local ending = { step = optional(ARGV[12]), status = optional(ARGV[13]), has_letter = ARGV[14] == "1" }
-local reopened, undelivered, sets_body, body = ARGV[15] == "1", ARGV[16] == "1", ARGV[17] == "1", ARGV[18]
+local reopened, undelivered, delivered = ARGV[15] == "1", ARGV[16] == "1", ARGV[17] == "1"
+local sets_body, body = ARGV[18] == "1", ARGV[19]
 local KEPT, MESSAGE = KEYS[2], KEYS[3]
 
 if Job.version(KEYS[1]) ~= version then
@@ -46,7 +47,7 @@ if reopened then
 elseif ending.status ~= nil then
     run.status, run.step, run.ended_at = ending.status, ending.step, run.ended_at or text(now)
 end
-run.undelivered = undelivered and "1" or nil
+run.undelivered, run.delivered = undelivered and "1" or nil, delivered and "1" or nil
 job:save_run(run)
 if sets_body then
     job:forget_body(run)

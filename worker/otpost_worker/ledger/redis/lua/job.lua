@@ -41,12 +41,14 @@ function Job:know(run, number, attempt)
     end
 end
 
--- The last run that stands accepted, or nil.
-function Job:accepted_run()
+-- The last run that stands, or nil: it was accepted and not given up after that, or delivered all the same.
+function Job:standing_run()
     local last
     for number, run in pairs(self.runs) do
-        if run.status == "accepted" and run.undelivered == nil and (last == nil or number > last) then
-            last = number
+        local accepted = run.status == "accepted" and run.undelivered == nil
+        local stands = run.status ~= nil and (accepted or run.delivered ~= nil)
+        if stands and (last == nil or number > last.number) then
+            last = run
         end
     end
     return last
@@ -56,6 +58,7 @@ function Job:save_run(run)
     redis.call("HSET", self.key, "r" .. run.number, cjson.encode({
         envelope = run.envelope, forget_at = run.forget_at, status = run.status, step = run.step,
         ended_at = run.ended_at, buried = run.buried, undelivered = run.undelivered,
+        delivered = run.delivered,
     }))
 end
 

@@ -7,7 +7,7 @@ local fingerprint = optional(ARGV[9])
 
 local job = Job.load(KEYS[1])
 local latest = job.latest
-if latest == nil or (number > latest.number and job:accepted_run() == nil) then
+if latest == nil or (number > latest.number and job:standing_run() == nil) then
     local run = job:remember_run(number, envelope, body, forget_at, now)
     local kept = job:body(run)
     job:finish(run, status, step, ARGV[8] == "1", now)

@@ -1,7 +1,12 @@
 -- attempts.judge in Lua: what is done with a delivery, given what the ledger knows of its job.
 -- wish: run, attempt, late, hold_until, resend, ending. Returns the action and, where it has one, its argument.
 
-local function judge_start(wish, now, after_unknown)
+local function judge_start(job, wish, now, after_unknown)
+    local standing = job:standing_run()
+    if standing ~= nil then
+        -- That a run before it was delivered may be reported while a replay waits for its retry.
+        return "end", standing
+    end
     if wish.ending or wish.late or (after_unknown and not wish.resend) then
         return "conclude", after_unknown
     end
@@ -11,7 +16,8 @@ local function judge_start(wish, now, after_unknown)
     return "claim"
 end
 
-local function judge_under_way(highest, wish, now)
+local function judge_under_way(job, wish, now)
+    local highest = job.latest.highest
     if wish.attempt < highest.number then
         return "acknowledge"
     end
@@ -33,21 +39,17 @@ local function judge_under_way(highest, wish, now)
     if now < due_at then
         return "wait", due_at
     end
-    return judge_start(wish, now, highest.state == "unknown")
+    return judge_start(job, wish, now, highest.state == "unknown")
 end
 
 local function judge(job, wish, now)
     local run = job.latest
     if run == nil then
-        return judge_start(wish, now, false)
+        return judge_start(job, wish, now, false)
     end
     if wish.run > run.number then
         -- A replay is like a new job, unless one of the runs before it has reached the recipient.
-        local accepted = job:accepted_run()
-        if accepted == nil then
-            return judge_start(wish, now, false)
-        end
-        return "end", job.runs[accepted]
+        return judge_start(job, wish, now, false)
     end
     if run.status ~= nil then
         return "end", run
@@ -56,7 +58,7 @@ local function judge(job, wish, now)
         return "acknowledge"
     end
     if run.highest == nil then
-        return judge_start(wish, now, false)
+        return judge_start(job, wish, now, false)
     end
-    return judge_under_way(run.highest, wish, now)
+    return judge_under_way(job, wish, now)
 end
