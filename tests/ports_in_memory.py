@@ -174,7 +174,9 @@ class RecordingBroker:
     async def publish_sender_event(self, event: SenderEvent) -> None:
         refused = problems_of("otpost.event.v1", event.to_json())
         assert not refused, refused
+        self._fate.meet("before", "sender event")
         self.sender_events.append(event)
+        self._fate.meet("after", "sender event")
 
     async def delay(self, envelope: Envelope, delay_s: float) -> None:
         self._fate.meet("before", "next home")

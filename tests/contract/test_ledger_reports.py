@@ -281,9 +281,9 @@ async def test_a_copy_whose_time_is_over_cannot_be_taken_back_any_more(
 # What is said of senders
 
 
-def said(signal: Signal) -> Heard:
-    lane = Lane("default", "default", "", "login", "en_US", 80.0, 0.0, 0.0)
-    return Heard(lane, signal, NOW, error=Error(Kind.TEMPLATE, title="paused"))
+def said(signal: Signal, at: float | None = None, template: str = "login") -> Heard:
+    lane = Lane("default", "default", "", template, "en_US", 80.0, 0.0, 0.0)
+    return Heard(lane, signal, NOW, error=Error(Kind.TEMPLATE, title="paused"), said_at=at)
 
 
 async def held(ledger: OpenLedger) -> list[str | None]:
@@ -310,3 +310,49 @@ async def test_what_is_said_of_a_template_says_nothing_of_its_sender(ledger: Ope
     assert await held(ledger) == [None]
     (news,) = await ledger.hear(said(Signal.ANSWERED))
     assert (news.change.value, news.template, await held(ledger)) == ("resumed", None, [])
+
+
+async def test_the_same_word_once_more_is_the_same_news_and_changes_nothing(ledger: OpenLedger, clock: Clock) -> None:
+    first = await ledger.hear(said(Signal.TEMPLATE_CLOSED, NOW - 5))
+    assert [(news.change.value, news.template, news.at) for news in first] == [("halted", "login", NOW)]
+    opened = await ledger.hear(said(Signal.TEMPLATE_OPENED, NOW - 4))
+    clock.reach(NOW + 60)
+    assert await ledger.hear(said(Signal.TEMPLATE_OPENED, NOW - 4)) == opened
+    assert [(news.change.value, news.at) for news in opened] == [("resumed", NOW)]
+
+
+async def test_what_comes_behind_a_newer_word_says_nothing(ledger: OpenLedger) -> None:
+    await ledger.hear(said(Signal.TEMPLATE_CLOSED, NOW - 5))
+    await ledger.hear(said(Signal.TEMPLATE_OPENED, NOW - 4))
+    assert await ledger.hear(said(Signal.TEMPLATE_CLOSED, NOW - 5)) == ()
+    assert await held(ledger) == []
+    await ledger.hear(said(Signal.TEMPLATE_CLOSED, NOW - 1))
+    assert await ledger.hear(said(Signal.TEMPLATE_OPENED, NOW - 4)) == ()
+    assert await held(ledger) == ["login"]
+
+
+async def test_another_word_of_the_same_second_counts_as_it_comes(ledger: OpenLedger) -> None:
+    await ledger.hear(said(Signal.TEMPLATE_CLOSED, NOW - 5))
+    (news,) = await ledger.hear(said(Signal.TEMPLATE_OPENED, NOW - 5))
+    assert (news.change.value, await held(ledger)) == ("resumed", [])
+
+
+async def test_a_word_about_one_template_is_none_about_another(ledger: OpenLedger) -> None:
+    await ledger.hear(said(Signal.TEMPLATE_OPENED, NOW - 1))
+    await ledger.hear(said(Signal.TEMPLATE_CLOSED, NOW - 5, "signup"))
+    await ledger.hear(said(Signal.SENDER_REFUSED, NOW - 9, ""))
+    assert await held(ledger) == [None, "signup"]
+
+
+async def test_a_word_without_a_time_always_counts(ledger: OpenLedger) -> None:
+    await ledger.hear(said(Signal.TEMPLATE_OPENED, NOW - 1))
+    await ledger.hear(said(Signal.TEMPLATE_CLOSED))
+    assert await held(ledger) == ["login"]
+
+
+async def test_a_word_is_forgotten_when_no_webhook_can_repeat_it_any_more(ledger: OpenLedger, clock: Clock) -> None:
+    await ledger.hear(said(Signal.TEMPLATE_OPENED, NOW - 1))
+    clock.reach(NOW + 8 * 24 * 3600 + 1)
+    await ledger.forget()
+    await ledger.hear(said(Signal.TEMPLATE_CLOSED, NOW - 2))
+    assert await held(ledger) == ["login"]

@@ -9,7 +9,6 @@ import orjson
 import pytest
 
 from otpost_worker.deliver import WatchTimes
-from otpost_worker.delivery_reports import PAUSES_S
 from otpost_worker.outcome import Accepted
 from otpost_worker.sender_reports import Account
 from otpost_worker.updates import AccountChange, NotRequested, Posted, Preference, TemplateCategory, TemplateStatus
@@ -400,20 +399,33 @@ async def test_where_no_reports_come_nothing_is_kept_and_nothing_watched(place: 
 # Reports of nobody's job
 
 
-async def test_a_report_of_a_job_that_is_not_known_comes_again_in_growing_pauses_and_not_for_ever(
-    place: Implementation,
-) -> None:
-    world = new_world(place)
-    reporting = Reporting(world)
-    await reporting.post(report("delivered", NOW + 1, callback="job-9"), token="post-1")
+async def pauses_until_nothing_comes_again(world: World, reporting: Reporting) -> list[float]:
     pauses: list[float] = []
     while len(pauses) < len(world.broker.postponed):
         later, delay_s = world.broker.postponed[-1]
         pauses.append(delay_s)
         await reporting.take(later)
-    assert pauses == [1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0]
-    assert len(PAUSES_S) == 8
+    return pauses
+
+
+@pytest.mark.parametrize("callback", ["job-9", None])
+async def test_a_report_of_a_job_that_is_not_known_comes_again_in_growing_pauses_and_not_for_ever(
+    place: Implementation, callback: str | None
+) -> None:
+    world = new_world(place)
+    reporting = Reporting(world)
+    await reporting.post(report("delivered", NOW + 1, callback=callback), token="post-1")
+    assert await pauses_until_nothing_comes_again(world, reporting) == [1.0, 4.0, 15.0, 40.0]
     assert world.broker.events == []
+    assert world.metrics.registry.get_sample_value("otpost_webhook_reports_total", {"what": "stranger"}) == 1.0
+
+
+async def test_a_report_of_a_known_job_comes_again_for_longer(place: Implementation) -> None:
+    world, reporting = await sent(place)
+    await reporting.post(report("delivered", NOW + 1, callback="job-1/1/2"), token="post-1")
+    pauses = await pauses_until_nothing_comes_again(world, reporting)
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0]
+    assert world.heard == ["job-1/1/1/accepted"]
 
 
 async def test_a_report_that_was_early_is_told_once_whatever_comes_again(place: Implementation) -> None:
@@ -434,8 +446,8 @@ async def test_a_report_that_was_early_is_told_once_whatever_comes_again(place: 
 # What webhooks say of senders
 
 
-def template(event: str, *, account: str | None = "102290129340398", reason: str | None = "NONE") -> TemplateStatus:
-    return TemplateStatus(account, "verification_code", "en_US", event, reason, NOW + 5)
+def template(event: str, *, account: str | None = "102290129340398", at: float | None = NOW + 5) -> TemplateStatus:
+    return TemplateStatus(account, "verification_code", "en_US", event, "NONE", at)
 
 
 async def holds(world: World) -> list[tuple[str | None, str | None]]:
@@ -461,6 +473,30 @@ async def test_a_template_that_cannot_be_sent_is_held_and_released_when_it_can(
     await reporting.post(template("APPROVED"), token="post-2")
     assert await holds(world) == []
     assert sender_events(world) == [("halted", "verification_code"), ("resumed", "verification_code")]
+
+
+async def test_an_old_pause_that_comes_again_behind_its_end_holds_nothing(place: Implementation) -> None:
+    world, reporting = await sent(place)
+    await reporting.post(template("PAUSED", at=NOW + 5), token="post-1")
+    await reporting.post(template("REINSTATED", at=NOW + 9), token="post-2")
+    await reporting.post(template("PAUSED", at=NOW + 5), token="post-3")
+    assert await holds(world) == []
+    assert sender_events(world) == [("halted", "verification_code"), ("resumed", "verification_code")]
+
+
+@pytest.mark.parametrize("point", [("after", "record"), ("before", "sender event"), ("after", "sender event")])
+@pytest.mark.parametrize("last", ["PAUSED", "REINSTATED"])
+async def test_a_process_that_dies_over_a_word_about_a_template_leaves_its_event_told(
+    place: Implementation, point: tuple[str, str], last: str
+) -> None:
+    world, reporting = await sent(place)
+    words = {"PAUSED": ("halted", NOW + 5), "REINSTATED": ("resumed", NOW + 9)}
+    for event, (_, at) in words.items():
+        world.fate.crash_at = point if event == last else None
+        await reporting.post(template(event, at=at), token=f"post-{event}")
+    assert world.fate.crashes == 1
+    told_once = list({event.event_id: event.name.value for event in world.broker.sender_events}.values())
+    assert told_once == ["halted", "resumed"]
 
 
 @pytest.mark.parametrize("event", ["FLAGGED", "IN_APPEAL", "PENDING", "WHATEVER"])
@@ -539,6 +575,26 @@ async def test_a_failure_that_only_marketing_meets_says_that_the_category_has_ch
     assert (event.name.value, event.event_id) == ("category_changed", "job-1/1/1/category_changed")
     assert event.error is not None
     assert event.error.code == 131049
+
+
+@pytest.mark.parametrize("point", [("after", "record"), ("before", "event"), ("before", "sender event")])
+async def test_a_process_that_dies_behind_a_failure_leaves_told_what_it_says_of_the_sender(
+    place: Implementation, point: tuple[str, str]
+) -> None:
+    world, reporting = await sent(place)
+    world.fate.crash_at = point
+    await reporting.post(report("failed", NOW + 2, code=131042), token="post-1")
+    assert world.fate.crashes == 1
+    assert await holds(world) == [(None, None)]
+
+
+async def test_failures_are_counted_by_kind_and_code(
+    place: Implementation,
+) -> None:
+    world, reporting = await sent(place)
+    await reporting.post(report("failed", NOW + 2, code=131026), token="post-1")
+    labels = {"sender": "default", "kind": "recipient", "code": "131026"}
+    assert world.metrics.registry.get_sample_value("otpost_reported_failures_total", labels) == 1.0
 
 
 async def test_who_did_not_ask_for_a_code_is_told_with_the_job(place: Implementation) -> None:

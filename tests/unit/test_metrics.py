@@ -162,6 +162,11 @@ def test_codes_that_the_table_does_not_know_are_counted_apart() -> None:
         'otpost_unlisted_codes_total{code="138000",sender="default"} 1.0'
     ]
     assert 'otpost_unlisted_answers_total{sender="default"} 1.0' in scrape(metrics)
+    metrics.failure_reported("default", unlisted)
+    metrics.failure_reported("default", refused(131026))
+    assert 'otpost_unlisted_codes_total{code="138000",sender="default"} 2.0' in scrape(metrics)
+    assert 'otpost_unlisted_answers_total{sender="default"} 2.0' in scrape(metrics)
+    assert 'otpost_reported_failures_total{code="138000",kind="bad_request",sender="default"} 1.0' in scrape(metrics)
 
 
 def test_jobs_in_hand_are_read_when_they_are_asked_for() -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from otpost_worker.recording import Records
     from otpost_worker.sender_reports import Account
     from otpost_worker.settling import Settler
+    from otpost_worker.standing import Heard as SenderHeard
     from otpost_worker.standing import News
     from otpost_worker.stories import JobStory
     from otpost_worker.updates import Update
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 # A report may overtake the record of what it is about, and ours may be held up by a ledger that is away: in all it is
 # tried for about four minutes, which is longer than any of that takes.
 PAUSES_S: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0)
+# No request leaves before its attempt is in the ledger. So what is not known there is somebody else's, who sends with
+# the same number, perhaps as much as we do; or it lacks our word, and the answer that names it is not recorded yet.
+PAUSES_OF_STRANGERS_S: Final = (1.0, 4.0, 15.0, 40.0)
 
 _NO_ERROR: Final = ProviderError(None)
 
@@ -113,15 +117,11 @@ class DeliveryReports:
         """See to what is said of senders."""
         self._observer.report_heard("sender")
         for one in consequences(update, self._accounts, now=self._clock(), refusal_of=self._refusal_of):
-            if one.always:
+            news = await self._hear(one.heard) if one.heard else ()
+            if news or one.heard is None:
                 await self._broker.publish_sender_event(one.event)
-            if one.heard is not None:
-                heard = one.heard
-                news = await self._records.insist(lambda: self._ledger.hear(heard))  # noqa: B023 - awaited here
-                if news and not one.always:
-                    await self._broker.publish_sender_event(one.event)
-                for new in news:
-                    self._tell(new)
+            for new in news:
+                self._tell(new)
 
     async def _not_requested(self, update: NotRequested) -> None:
         """Tell whose code somebody got who had not asked for one."""
@@ -160,7 +160,7 @@ class DeliveryReports:
             message_id = report.message_id
             place = await self._records.insist(lambda: self._ledger.find(message_id))
         if place is None:
-            await self._postpone(report, posted)
+            await self._postpone(report, posted, PAUSES_OF_STRANGERS_S)
             return
         job_id, run, attempt = place
         heard = Heard(
@@ -179,13 +179,16 @@ class DeliveryReports:
 
         verdict = await self._judged(job_id, run, judge)
         match verdict:
-            case Later() | None:
-                await self._postpone(report, posted)
+            case None:
+                await self._postpone(report, posted, PAUSES_OF_STRANGERS_S)
+            case Later():
+                await self._postpone(report, posted, PAUSES_S)
             case Nothing(why):
                 self._observer.report_heard(why)
             case Follow():
                 self._observer.report_heard(heard.hearing)
-                if heard.refused is not None and verdict.amendment is not None:
+                if heard.refused is not None:
+                    # Also where it is the same message once more: whoever took it first may have died before this.
                     await self._see_sender(heard.refused, heard.at, before[0], run, attempt)
             case _:  # pragma: no cover
                 assert_never(verdict)
@@ -194,6 +197,16 @@ class DeliveryReports:
         """See to what a failure says of its sender, as it would in an answer."""
         of_run = next(one for one in story.runs if one.run == run)
         sender, now = of_run.envelope.sender, self._clock()
+        self._observer.failure_reported(sender, refused)
+        _log.info(
+            "message.failed",
+            job_id=story.job_id,
+            run=run,
+            attempt=attempt,
+            sender=sender,
+            kind=refused.error.kind.value,
+            code=refused.error.code,
+        )
         if self._marketing_only(refused.error.code):
             key = f"{story.job_id}/{run}/{attempt}"
             await self._broker.publish_sender_event(category_changed(sender, refused.error, key=key, at=at))
@@ -204,9 +217,12 @@ class DeliveryReports:
         heard = hear_failure(refused, account, of_run.envelope, claimed_at=claimed_at, now=now)
         if heard is None:
             return
-        for news in await self._records.insist(lambda: self._ledger.hear(heard)):
+        for news in await self._hear(heard):
             await self._broker.publish_sender_event(sender_event(news))
             self._tell(news)
+
+    async def _hear(self, heard: SenderHeard) -> tuple[News, ...]:
+        return await self._records.insist(lambda: self._ledger.hear(heard))
 
     def _refusal(self, report: MessageReport) -> Refused | None:
         if report.status is not Reported.FAILED:
@@ -239,15 +255,15 @@ class DeliveryReports:
         if follow_up.latency_s is not None:
             self._observer.delivery_reported(envelope.sender, latency_s=follow_up.latency_s)
 
-    async def _postpone(self, report: MessageReport, posted: Posted) -> None:
-        if posted.tries >= len(PAUSES_S):
+    async def _postpone(self, report: MessageReport, posted: Posted, pauses_s: Sequence[float]) -> None:
+        if posted.tries >= len(pauses_s):
             # Of a job that was forgotten, or of somebody else who sends with the same number.
             self._observer.report_heard("stranger")
             _log.info("report.of_no_job", status=report.status)
             return
         self._observer.report_heard("early")
         later = Posted(self._write(report), posted.token, posted.tries + 1)
-        await self._broker.postpone_report(later, PAUSES_S[posted.tries])
+        await self._broker.postpone_report(later, pauses_s[posted.tries])
 
     def _terms(self, story: JobStory, run: int) -> Terms:
         sender = next((one.envelope.sender for one in story.runs if one.run == run), "")

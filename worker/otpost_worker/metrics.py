@@ -50,7 +50,7 @@ class Metrics(ProcessMetrics):
             "unknown_outcomes", "Requests of which nobody can tell whether the provider took them."
         )
         self._unlisted_answers = self._counter(
-            "unlisted_answers", "Answers with an error code that the provider's table does not know."
+            "unlisted_answers", "Answers and reports with an error code that the provider's table does not know."
         )
         self._unlisted = self._counter("unlisted_codes", "Error codes that the provider's table does not know.", "code")
         self._duration = self._histogram("send_duration", "How long a request took.", _REQUEST_BUCKETS_S, "outcome")
@@ -65,6 +65,9 @@ class Metrics(ProcessMetrics):
             "otpost_webhook_reports", "What webhooks reported, one by one, and what was missed.", ["what"],
             registry=self.registry,
         )  # fmt: skip
+        self._failures = self._counter(
+            "reported_failures", "Messages that the provider had taken and reported as failed.", "kind", "code"
+        )
         self._delivery = self._histogram(
             "delivery_latency", "From the job's creation to the first report of its delivery.", _DELIVERY_BUCKETS_S
         )
@@ -138,9 +141,8 @@ class Metrics(ProcessMetrics):
         kind = error.kind.value if error else _NONE
         self._attempts.labels(sender, word, kind, self._code(error.code if error else None)).inc()
         self._duration.labels(sender, word).observe(duration_s)
-        if isinstance(outcome, Refused) and not outcome.listed:
-            self._unlisted_answers.labels(sender).inc()
-            self._unlisted.labels(sender, self._code(outcome.error.code)).inc()
+        if isinstance(outcome, Refused):
+            self._count_unlisted(sender, outcome)
         if isinstance(outcome, Unknown):
             self._unknown.labels(sender).inc()
         if retry_in_s is not None:
@@ -162,9 +164,20 @@ class Metrics(ProcessMetrics):
         """See ``ports.Observer``."""
         self._reports.labels(what).inc()
 
+    def failure_reported(self, sender: str, refused: Refused) -> None:
+        """See ``ports.Observer``."""
+        sender, error = self._sender(sender), refused.error
+        self._failures.labels(sender, error.kind.value, self._code(error.code)).inc()
+        self._count_unlisted(sender, refused)
+
     def delivery_reported(self, sender: str, *, latency_s: float) -> None:
         """See ``ports.Observer``."""
         self._delivery.labels(self._sender(sender)).observe(latency_s)
+
+    def _count_unlisted(self, sender: str, refused: Refused) -> None:
+        if not refused.listed:
+            self._unlisted_answers.labels(sender).inc()
+            self._unlisted.labels(sender, self._code(refused.error.code)).inc()
 
     def _sender(self, name: str) -> str:
         return name if name in self._senders else OTHER

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from otpost_worker.attempts import State, Wish
     from otpost_worker.decision import History
     from otpost_worker.envelope import Envelope, Event, Letter, Step, Watch
-    from otpost_worker.outcome import Error, Kind, Outcome
+    from otpost_worker.outcome import Error, Kind, Outcome, Refused
     from otpost_worker.pacing import Hold, Lane
     from otpost_worker.standing import Heard, News
     from otpost_worker.stories import Amendment, JobStory, RunStory
@@ -376,6 +376,9 @@ class Observer(Protocol):
 
     def report_heard(self, what: str) -> None:
         """Something was reported by webhook, or missed: *what*, a word of few."""
+
+    def failure_reported(self, sender: str, refused: Refused) -> None:
+        """A message that the provider had taken was reported as failed; *refused* is what that means."""
 
     def delivery_reported(self, sender: str, *, latency_s: float) -> None:
         """A message was delivered *latency_s* after its user asked for it; told once for each."""

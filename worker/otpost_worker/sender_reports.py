@@ -52,16 +52,14 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Consequence:
-    """What follows for one sender: what its ledger is to hear, if anything, and *event* for the world.
+    """What follows for one sender: *event* for the world, where what the ledger is to hear is news to it.
 
-    *always*: the event goes out before that, also where the ledger hears nothing new: the same webhook once more,
-    after a crash, must not find that all is known and nothing told.
+    Where it is to hear nothing, the event goes out in any case.
     """
 
     sender: str
     heard: Heard | None
     event: SenderEvent
-    always: bool = False
 
 
 def concerned(accounts: Iterable[Account], *, account_id: str | None, number_id: str | None = None) -> list[Account]:
@@ -99,7 +97,7 @@ def consequences(
             if refused.error.kind is not Kind.SENDER_HALTED:
                 return []
             senders = concerned(accounts, account_id=update.account_id, number_id=update.number_id)
-            return [_halted(one, refused.error, _ACCOUNT_REMEDY, now, at=now) for one in senders]
+            return [_halted(one, refused.error, now, said_at=None) for one in senders]
         case _:
             return []
 
@@ -151,12 +149,12 @@ def _of_template(update: TemplateStatus, account: Account, now: float) -> Conseq
     if update.event in CLOSED:
         error = Error(Kind.TEMPLATE, title=f"The template is {update.event}{why}", detail=update.detail)
         remedy = "see the template in Meta's WhatsApp Manager; another approved one may be named in OTPOST_TEMPLATE"
-        heard = Heard(_lane(account, update), Signal.TEMPLATE_CLOSED, now, error=error, remedy=remedy)
-        return Consequence(
-            account.sender, heard, _event(account, EventName.HALTED, at, update, error=error), always=True
+        heard = Heard(
+            _lane(account, update), Signal.TEMPLATE_CLOSED, now, error=error, remedy=remedy, said_at=update.at
         )
+        return Consequence(account.sender, heard, _event(account, EventName.HALTED, at, update, error=error))
     if update.event in OPENED:
-        heard = Heard(_lane(account, update), Signal.TEMPLATE_OPENED, now)
+        heard = Heard(_lane(account, update), Signal.TEMPLATE_OPENED, now, said_at=update.at)
         return Consequence(account.sender, heard, _event(account, EventName.RESUMED, at, update))
     return None
 
@@ -165,23 +163,21 @@ def _category_changed(update: TemplateCategory, account: Account, now: float) ->
     at = update.at if update.at is not None else now
     will = "will become" if update.impending else "has become"
     detail = f"its category {will} {update.category}: it is no authentication template any more, and can be held back"
-    return Consequence(
-        account.sender, None, _event(account, EventName.CATEGORY_CHANGED, at, update, detail=detail), always=True
-    )
+    return Consequence(account.sender, None, _event(account, EventName.CATEGORY_CHANGED, at, update, detail=detail))
 
 
 def _of_account(update: AccountChange, account: Account, now: float) -> Consequence:
     at = update.at if update.at is not None else now
     if update.blocked:
         error = Error(Kind.SENDER_HALTED, title=f"The account is blocked: {update.event}", detail=update.detail)
-        return replace(_halted(account, error, _ACCOUNT_REMEDY, now, at=at), always=update.at is not None)
-    return Consequence(
-        account.sender, Heard(_lane(account), Signal.ANSWERED, now), _event(account, EventName.RESUMED, at)
-    )
+        return _halted(account, error, now, said_at=update.at)
+    heard = Heard(_lane(account), Signal.ANSWERED, now, said_at=update.at)
+    return Consequence(account.sender, heard, _event(account, EventName.RESUMED, at))
 
 
-def _halted(account: Account, error: Error, remedy: str, now: float, *, at: float) -> Consequence:
-    heard = Heard(_lane(account), Signal.SENDER_REFUSED, now, error=error, remedy=remedy)
+def _halted(account: Account, error: Error, now: float, *, said_at: float | None) -> Consequence:
+    heard = Heard(_lane(account), Signal.SENDER_REFUSED, now, error=error, remedy=_ACCOUNT_REMEDY, said_at=said_at)
+    at = now if said_at is None else said_at
     return Consequence(account.sender, heard, _event(account, EventName.HALTED, at, error=error))
 
 

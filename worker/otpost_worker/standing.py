@@ -22,6 +22,8 @@ MAX_UNANSWERED: Final = 20
 # What the provider does not say how long its quota stays used up (contract, section 6), in seconds.
 QUOTA_PAUSE_S: Final = 60.0
 MAX_QUOTA_PAUSE_S: Final = 900.0
+# How long a ledger keeps what was said by webhook: the provider repeats one for up to seven days (whatsapp.md, 4).
+WORD_KEPT_S: Final = 8 * 24 * 3600.0
 
 
 class Signal(StrEnum):
@@ -47,7 +49,8 @@ class Heard:
 
     *begun_at*: when the request began; for ``THROTTLED``, when its start was booked. *pause_s*: how long the
     provider says that its quota stays used up. *error*: what it said of the refusal; *remedy*: what an operator has
-    to do about it. *pair_until*: for ``PAIR_LIMITED``, until when the recipient waits.
+    to do about it. *pair_until*: for ``PAIR_LIMITED``, until when the recipient waits. *said_at*: when it was said, by
+    the provider's clock, for what comes by webhook alone; None where nobody knows.
     """
 
     lane: Lane
@@ -57,6 +60,7 @@ class Heard:
     error: Error | None = None
     remedy: str | None = None
     pair_until: float | None = None
+    said_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,28 @@ class News:
     error: Error | None = None
     rate: float | None = None
     until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What was said last by webhook, of a sender or of one template: *news* is what was new with it."""
+
+    said_at: float
+    signal: Signal
+    news: tuple[News, ...]
+
+
+def heed(heard: Heard, last: Word | None) -> tuple[News, ...] | None:
+    """Tell what follows from a word that is not the newest; None where it is, and has to be heard.
+
+    The same once more, after a crash or from a second POST, is the same news. What comes late, behind a newer one,
+    says nothing any more.
+    """
+    if heard.said_at is None or last is None or heard.said_at > last.said_at:
+        return None
+    if heard.said_at < last.said_at:
+        return ()
+    return last.news if heard.signal is last.signal else None
 
 
 def signal_of(outcome: Outcome) -> Signal:

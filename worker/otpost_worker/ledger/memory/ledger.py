@@ -204,7 +204,7 @@ class MemoryLedger:
 
     async def hear(self, heard: Heard) -> tuple[News, ...]:
         """See ``ports.Reports``."""
-        return self._limits.hear(heard, None, self._clock())
+        return self._limits.hear_word(heard, self._clock())
 
     async def story(self, job_id: str) -> tuple[RunStory, ...]:
         """See ``ports.Archive``."""

@@ -21,7 +21,7 @@ from otpost_worker.pacing import (
     put_off,
 )
 from otpost_worker.ports import HoldReport, SenderReport
-from otpost_worker.standing import Standing, hear
+from otpost_worker.standing import WORD_KEPT_S, Standing, Word, hear, heed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -64,6 +64,8 @@ class Limits:
     holds: dict[tuple[str, str, str], _Held] = field(default_factory=dict)
     pairs: dict[tuple[str, str], float] = field(default_factory=dict)
     turns: dict[tuple[str, int, int], float] = field(default_factory=dict)
+    # With the time until which each is kept.
+    words: dict[tuple[str, str, str], tuple[Word, float]] = field(default_factory=dict)
 
     def pace(self, request: ClaimRequest, lane: Lane, now: float) -> Pace:
         """Find the request's start and book it."""
@@ -113,6 +115,18 @@ class Limits:
         self._keep((lane.sender, lane.template, lane.language), before.template_hold, after.template_hold, heard)
         return news
 
+    def hear_word(self, heard: Heard, now: float) -> tuple[News, ...]:
+        """Keep what was said by webhook, unless something newer was; see ``standing.heed``."""
+        key = (heard.lane.sender, heard.lane.template, heard.lane.language)
+        last, kept_until = self.words.get(key, (None, 0.0))
+        known = heed(heard, last if kept_until > now else None)
+        if known is not None:
+            return known
+        news = self.hear(heard, None, now)
+        if heard.said_at is not None:
+            self.words[key] = (Word(heard.said_at, heard.signal, news), now + WORD_KEPT_S)
+        return news
+
     def _put_off(self, heard: Heard, retry: tuple[str, int, int] | None, now: float) -> None:
         if heard.pair_until is None:
             return
@@ -140,6 +154,7 @@ class Limits:
         """Forget what is paid for, turns that nobody took, and templates that nobody asks for any more."""
         self.pairs = {pair: paid_until for pair, paid_until in self.pairs.items() if paid_until > now}
         self.turns = {turn: start_at for turn, start_at in self.turns.items() if start_at > now - TURN_KEPT_S}
+        self.words = {key: (word, until) for key, (word, until) in self.words.items() if until > now}
         self.holds = {
             key: held for key, held in self.holds.items() if key[1:] == _WHOLE or held.hold.probe_at > now - HOLD_KEPT_S
         }

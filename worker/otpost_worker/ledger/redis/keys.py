@@ -51,6 +51,11 @@ def holds_key(sender: str) -> str:
     return f"{PREFIX}holds:{sender}"
 
 
+def word_key(lane: Lane) -> str:
+    """Name what was said last by webhook of a sender, or of one of its templates."""
+    return f"{PREFIX}word:{lane.sender}:{lane.template}/{lane.language}"
+
+
 def lane_keys(job_id: str, lane: Lane, identity: str) -> tuple[str, ...]:
     """Name what a claim, or an outcome, reads and writes beside its job; *identity* keeps the number out of its key."""
     pair = f"{PREFIX}pair:{lane.sender}:{pseudonym(lane.recipient, identity.encode()).hex()}"

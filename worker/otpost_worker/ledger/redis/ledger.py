@@ -38,6 +38,7 @@ from otpost_worker.ledger.redis.keys import (
     lane_keys,
     message_key,
     turns_key,
+    word_key,
 )
 from otpost_worker.ledger.redis.reading import SCHEMA_VERSION, RedisReader
 from otpost_worker.ledger.redis.scripts import read_scripts
@@ -207,7 +208,9 @@ class RedisLedger(RedisReader):
         """See ``ports.Reports``."""
         offset, lane = self._offset, heard.lane
         (told,) = await self._ask(
-            self._scripts.hear, lane_keys("", lane, self._identity), lambda: heard_arguments(heard, None, offset)
+            self._scripts.hear,
+            [*lane_keys("", lane, self._identity), word_key(lane)],
+            lambda: (*heard_arguments(heard, None, offset), "" if heard.said_at is None else number(heard.said_at)),
         )
         return replies.news(told, heard, offset)
 

@@ -39,6 +39,7 @@ CONSTANTS: Final[dict[str, float]] = {
     "SENDER_KEPT_S": SENDER_KEPT_S,
     "TURN_KEPT_S": pacing.TURN_KEPT_S,
     "TURN_TOLERANCE_S": pacing.TURN_TOLERANCE_S,
+    "WORD_KEPT_S": standing.WORD_KEPT_S,
 }
 
 

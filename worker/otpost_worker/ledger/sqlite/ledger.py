@@ -159,7 +159,7 @@ class SqliteLedger:
 
     async def hear(self, heard: Heard) -> tuple[News, ...]:
         """See ``ports.Reports``."""
-        return await self._do(lambda db: limits.hear_signal(db, heard, None, self._clock(), self._key))
+        return await self._do(lambda db: limits.hear_word(db, heard, self._clock(), self._key))
 
     async def story(self, job_id: str) -> tuple[RunStory, ...]:
         """See ``ports.Archive``."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 import orjson
 
-from otpost_worker.ledger.coding import error_from_json, pseudonym
+from otpost_worker.ledger.coding import error_from_json, news_from_json, news_to_json, pseudonym
 from otpost_worker.pacing import (
     HOLD_KEPT_S,
     TURN_KEPT_S,
@@ -26,7 +26,7 @@ from otpost_worker.pacing import (
     put_off,
 )
 from otpost_worker.ports import HoldReport, SenderReport
-from otpost_worker.standing import Standing, hear
+from otpost_worker.standing import WORD_KEPT_S, Signal, Standing, Word, hear, heed
 
 if TYPE_CHECKING:
     import sqlite3
@@ -147,6 +147,26 @@ def hear_signal(
     return news
 
 
+def hear_word(db: sqlite3.Connection, heard: Heard, now: float, key: bytes) -> tuple[News, ...]:
+    """Keep what was said by webhook, unless something newer was; see ``standing.heed``."""
+    about = (heard.lane.sender, heard.lane.template, heard.lane.language)
+    row = db.execute(
+        "SELECT said_at, signal, news FROM words WHERE sender = ? AND template = ? AND language = ? AND kept_until > ?",
+        (*about, now),
+    ).fetchone()
+    known = heed(heard, Word(row[0], Signal(row[1]), news_from_json(row[2])) if row else None)
+    if known is not None:
+        return known
+    news = hear_signal(db, heard, None, now, key)
+    if heard.said_at is not None:
+        db.execute(
+            "INSERT OR REPLACE INTO words (sender, template, language, said_at, signal, news, kept_until)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (*about, heard.said_at, heard.signal, news_to_json(news), now + WORD_KEPT_S),
+        )
+    return news
+
+
 def _put_off_pair(
     db: sqlite3.Connection, heard: Heard, retry: tuple[str, int, int] | None, now: float, key: bytes
 ) -> None:
@@ -250,7 +270,7 @@ def probe_soon(db: sqlite3.Connection, senders: Iterable[str], now: float) -> No
 
 
 def forget(db: sqlite3.Connection, now: float) -> int:
-    """Forget what is paid for, and turns that nobody took; returns how many rows."""
+    """Forget what is paid for, turns that nobody took, and old words; returns how many rows."""
     pairs = db.execute(
         "DELETE FROM pairs WHERE (sender, recipient) IN"
         " (SELECT sender, recipient FROM pairs WHERE paid_until <= ? LIMIT ?)",
@@ -262,4 +282,5 @@ def forget(db: sqlite3.Connection, now: float) -> int:
         (now - TURN_KEPT_S, _FORGET_BATCH),
     )
     holds = db.execute("DELETE FROM holds WHERE template != '' AND probe_at <= ?", (now - HOLD_KEPT_S,))
-    return pairs.rowcount + turns.rowcount + holds.rowcount
+    words = db.execute("DELETE FROM words WHERE kept_until <= ?", (now,))
+    return pairs.rowcount + turns.rowcount + holds.rowcount + words.rowcount

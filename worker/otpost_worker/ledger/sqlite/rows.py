@@ -67,6 +67,16 @@ SCHEMA: Final = (
         remedy TEXT,
         PRIMARY KEY (sender, template, language)
     ) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS words (
+        sender TEXT NOT NULL,
+        template TEXT NOT NULL,             -- '' with language '': said of the sender as a whole
+        language TEXT NOT NULL,
+        said_at REAL NOT NULL,              -- by the provider's clock
+        signal TEXT NOT NULL,
+        news BLOB NOT NULL,                 -- what it changed, as JSON
+        kept_until REAL NOT NULL,
+        PRIMARY KEY (sender, template, language)
+    ) WITHOUT ROWID""",
     """CREATE TABLE IF NOT EXISTS pairs (
         sender TEXT NOT NULL,
         recipient BLOB NOT NULL,            -- a keyed hash of the number
