@@ -11,7 +11,15 @@ import pytest
 from otpost_worker.deliver import WatchTimes
 from otpost_worker.outcome import Accepted
 from otpost_worker.sender_reports import Account
-from otpost_worker.updates import AccountChange, NotRequested, Posted, Preference, TemplateCategory, TemplateStatus
+from otpost_worker.updates import (
+    AccountChange,
+    Ignored,
+    NotRequested,
+    Posted,
+    Preference,
+    TemplateCategory,
+    TemplateStatus,
+)
 from ports_in_memory import ACCEPTED, ACCEPTED_LATER, LOST, NOW, World, envelope, job_body
 from reports_in_memory import Reporting, report
 
@@ -602,6 +610,20 @@ async def test_who_did_not_ask_for_a_code_is_told_with_the_job(place: Implementa
     await reporting.post(NotRequested("wamid.one", NOW + 30), NotRequested("wamid.nobody", NOW + 30), token="post-1")
     (event,) = world.broker.sender_events
     assert (event.name.value, event.job_id, event.sender) == ("code_not_requested", "job-1", "default")
+
+
+async def test_what_is_of_no_use_is_counted_each_time_and_logged_once_for_each_kind(
+    place: Implementation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world, reporting = await sent(place)
+    async with world.ledger() as ledger:
+        reports = reporting.reports(ledger)
+        for what in ("message text", "field flows", "message text", "message text"):
+            await reports.take(Posted(reporting.body_of((Ignored(what),)), what))
+    logged = [line for line in capsys.readouterr().out.splitlines() if "webhook.ignored" in line]
+    assert [line.split("what=")[1].strip() for line in logged] == ["'message text'", "'field flows'"]
+    counted = world.metrics.registry.get_sample_value("otpost_webhook_reports_total", {"what": "ignored"})
+    assert counted == 4.0
 
 
 async def test_wishes_about_marketing_are_counted_and_hold_nothing(place: Implementation) -> None:

@@ -11,7 +11,7 @@ import pytest
 from known_states import end_step, event, retry_step
 from otpost.result import OtpResult
 from otpost_worker.attempts import State
-from otpost_worker.envelope import Envelope, Step
+from otpost_worker.envelope import Envelope, Step, Watch
 from otpost_worker.outcome import Error, Kind
 from otpost_worker.pacing import Hold
 from otpost_worker.ports import HoldReport, SenderReport
@@ -166,6 +166,39 @@ def test_runs_follow_one_another() -> None:
     assert moments[-1].run == 2
 
 
+def test_when_the_job_was_made_is_counted_from_what_our_own_clock_told() -> None:
+    # The provider tells whole seconds, so that what it sent at once seems to have come before the job.
+    results = [
+        result("job-1/1/2/sent", THEN, latency_ms=0),
+        result("job-1/1/2/accepted", THEN + 0.5, latency_ms=41),
+        result("job-1/1/2/delivered", THEN - 60, latency_ms=0),
+    ]
+    assert told([], results)[:2] == [(0.459, "the job is made (created_at)"), (0.0, "result 'sent' published")]
+    assert told([], results[:1]) == [(0.0, "the job is made (created_at)"), (0.0, "result 'sent' published")]
+
+
+def test_a_report_stands_behind_the_claim_and_the_answer_of_its_second() -> None:
+    reports = {Hearing.SENT: Report(THEN + 4, "t-1"), Hearing.DELIVERED: Report(THEN + 2, "t-2")}
+    run = run_of(replace(ACCEPTED, reports=reports), end=end_step(2, "accepted"), ended_at=THEN + 4.6)
+    assert [text for _, text in told([run], None)][1:] == [
+        "a worker claims it for a request",
+        "the provider reports that it was delivered",
+        "the provider took it, message id …AgARGBI5",
+        "the provider reports that it sent the message",
+        "the run ends as accepted",
+    ]
+
+
+def test_what_the_provider_holds_is_told_with_the_end() -> None:
+    end = end_step(2, "accepted")
+    assert end.event is not None
+    body = OtpResult.parse(end.event.body).model_dump() | {"message_status": "held_for_quality_assessment"}
+    held = replace(end, event=replace(end.event, body=OtpResult.model_validate(body).to_json()))
+    assert told([run_of(ACCEPTED, end=held, ended_at=THEN + 4.6)], None)[-1] == (
+        4.6, "the run ends as accepted, held by the provider (held_for_quality_assessment)",
+    )  # fmt: skip
+
+
 # -- what it waits for ---------------------------------------------------------------------------------
 
 
@@ -173,6 +206,8 @@ def waits(run: RunStory, report: SenderReport | None = None, *, now: float = THE
     return waits_for(run, DEADLINE, report, now=now)
 
 
+WATCHED: Final = replace(end_step(1, "accepted"), watch=Watch(1, 1, THEN + 30))
+LETTER: Final = end_step(1, "failed").letter
 DUE_LATER: Final = attempt(1, State.REFUSED, THEN + 1, due_at=THEN + 14)
 QUEUE: Final = "otpost.jobs.default"
 ITS_TURN: Final = (
@@ -186,6 +221,26 @@ AT_THE_LATEST: Final = "at the latest its deadline, in 290.0 s"
     ("run", "expected"),
     [
         (run_of(end=end_step(1, "expired"), ended_at=THEN), ["nothing: it has ended as expired"]),
+        (run_of(end=WATCHED, ended_at=THEN), [
+            "a report of its delivery; it has ended as accepted, and counts as undelivered in 20.0 s"
+        ]),
+        (
+            run_of(end=WATCHED, ended_at=THEN, delivered=True),
+            ["nothing: it has ended as accepted, and was delivered"],
+        ),
+        (
+            run_of(replace(ACCEPTED, reports={Hearing.UNDELIVERED: Report(THEN, "t-1")}), end=WATCHED, ended_at=THEN),
+            ["nothing: it has ended as accepted, but counts as undelivered since"],
+        ),
+        (
+            run_of(end=replace(WATCHED, letter=LETTER), ended_at=THEN, undelivered=True, buried=True),
+            [
+                (
+                    "nothing: it has ended as accepted, but counts as undelivered since; 'otpost dead show' shows "
+                    "its letter until somebody replays it"
+                )
+            ],
+        ),
         (
             run_of(end=end_step(1, "failed"), ended_at=THEN),
             ["its dead letter to be confirmed by the broker; it has ended as failed"],

@@ -40,6 +40,8 @@ PAUSES_S: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0)
 # the same number, perhaps as much as we do; or it lacks our word, and the answer that names it is not recorded yet.
 PAUSES_OF_STRANGERS_S: Final = (1.0, 4.0, 15.0, 40.0)
 
+# A kind's name is the sender's to choose, so that there is no end to them.
+_MAX_IGNORED_KINDS: Final = 100
 _NO_ERROR: Final = ProviderError(None)
 
 _log = structlog.get_logger("otpost.reports")
@@ -95,6 +97,7 @@ class DeliveryReports:
         self._accounts = accounts
         self._marketing_only = marketing_only
         self._tell = tell
+        self._ignored_kinds: set[str] = set()
 
     async def take(self, posted: Posted) -> None:
         """Take everything that a webhook says."""
@@ -104,14 +107,20 @@ class DeliveryReports:
                     # The same report twice in one body is a copy, and not the same message once more.
                     await self._report(update, replace(posted, token=f"{posted.token}/{index}"))
                 case Ignored(what):
-                    self._observer.report_heard("ignored")
-                    _log.info("webhook.ignored", what=what)
+                    self._ignored(what)
                 case NotRequested():
                     await self._not_requested(update)
                 case Preference():
                     self._observer.report_heard("preference")
                 case _:
                     await self._concern(update)
+
+    def _ignored(self, what: str) -> None:
+        self._observer.report_heard("ignored")
+        # Once each: every text that somebody writes to the number is one.
+        if what not in self._ignored_kinds and len(self._ignored_kinds) < _MAX_IGNORED_KINDS:
+            self._ignored_kinds.add(what)
+            _log.info("webhook.ignored", what=what)
 
     async def _concern(self, update: Update) -> None:
         """See to what is said of senders."""

@@ -6,7 +6,7 @@ What both know is one moment.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, assert_never
@@ -33,6 +33,9 @@ _REPORTS: Final = {
     Hearing.FAILED: "the provider reports that it failed",
     Hearing.UNDELIVERED: "it counts as undelivered",
 }
+_BY_THE_PROVIDERS_CLOCK: Final = frozenset({Status.SENT, Status.DELIVERED, Status.READ})
+# The provider tells when something happened in whole seconds, rounded down.
+_PROVIDERS_SECOND_S: Final = 1.0
 
 
 class What(StrEnum):
@@ -51,27 +54,33 @@ class What(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Something that happened, or will, at *at* (Unix seconds), in words; *run* and *attempt* where it is about one."""
+    """Something that happened, or will, at *at* (Unix seconds), in words; *run* and *attempt* where it is about one.
+
+    *behind*: the time of what it came after for certain, whatever another clock says of *at*.
+    """
 
     at: float
     what: What
     text: str
     run: int | None = None
     attempt: int | None = None
+    behind: float = 0.0
 
 
 def timeline(runs: Sequence[RunStory], results: Iterable[OtpResult] | None) -> list[Moment]:
     """Put everything in order; *results*: None where they could not be read."""
     told = None if results is None else {result.event_id: result for result in results}
     moments = [moment for run in runs for moment in _run(run, told)]
-    moments += _made((told or {}).values()) or _published(runs)
+    begin = _made((told or {}).values()) or _published(runs)
+    moments += begin
     recorded = {step.event.id for run in runs for step in _steps(run) if step.event is not None}
     reported = tuple(_ends_of_reports(runs))
     for event_id, result in (told or {}).items():
         if event_id not in recorded and not event_id.endswith(reported):
-            moments.append(_result(result))
+            # Nothing is told of a job before there is one.
+            moments.append(replace(_result(result), behind=begin[0].at if begin else 0.0))
     # Python's sort keeps the order of what happened at the same moment.
-    return sorted(moments, key=lambda moment: moment.at)
+    return sorted(moments, key=lambda moment: max(moment.at, moment.behind))
 
 
 def _ends_of_reports(runs: Iterable[RunStory]) -> Iterator[str]:
@@ -89,7 +98,10 @@ def _steps(run: RunStory) -> Iterator[Step]:
 
 def _made(results: Iterable[OtpResult]) -> list[Moment]:
     """Tell when the user asked: results count from there."""
-    made = [one.at - timedelta(milliseconds=one.latency_ms) for one in results if one.latency_ms is not None]
+    counted = [one for one in results if one.latency_ms is not None]
+    # The provider tells whole seconds of another clock, and nothing is told to have come before the job.
+    ours = [one for one in counted if one.status not in _BY_THE_PROVIDERS_CLOCK and one.latency_ms] or counted
+    made = [one.at - timedelta(milliseconds=one.latency_ms or 0) for one in ours]
     return [Moment(min(made).timestamp(), What.MADE, "the job is made (created_at)")] if made else []
 
 
@@ -118,7 +130,14 @@ def _attempt(run: int, attempt: AttemptStory, told: dict[str, OtpResult] | None)
     for hearing, report in attempt.reports.items():
         if hearing is not Hearing.SETTLED:
             text = _REPORTS[hearing] + (f": {_error(report.error)}" if report.error else "")
-            yield Moment(report.at, What.REPORTED, text + _told(run, number, hearing, told), run, number)
+            said = text + _told(run, number, hearing, told)
+            yield Moment(report.at, What.REPORTED, said, run, number, _behind(attempt, report.at))
+
+
+def _behind(attempt: AttemptStory, at: float) -> float:
+    """Tell what a report of *attempt* comes after: its claim, and its answer too where their seconds are the same."""
+    answered_at = attempt.recorded_at or 0.0
+    return max(attempt.claimed_at, answered_at if answered_at < at + _PROVIDERS_SECOND_S else 0.0)
 
 
 def _told(run: int, attempt: int, hearing: Hearing, told: dict[str, OtpResult] | None) -> str:
@@ -157,6 +176,12 @@ def _reason(step: Step | None) -> str:
     return _because(OtpResult.parse(step.event.body))
 
 
+def _held(end: Step) -> str:
+    """Say that the provider, which took it, has not passed it on."""
+    status = OtpResult.parse(end.event.body).message_status if end.event is not None else None
+    return f", held by the provider ({status})" if status is not None else ""
+
+
 def _because(result: OtpResult) -> str:
     return "" if result.error is None else f": {_error(result.error)}"
 
@@ -178,7 +203,7 @@ def _heard(step: Step, told: dict[str, OtpResult] | None) -> str:
 def _end(run: RunStory, at: float, end: Step, told: dict[str, OtpResult] | None) -> Moment:
     status = end.event.status if end.event is not None else "dead letter"
     # Of an attempt that ended it the reason is told already.
-    reason = "" if any(one.step == end for one in run.attempts) else _reason(end)
+    reason = "" if any(one.step == end for one in run.attempts) else _reason(end) + _held(end)
     return Moment(at, What.ENDED, f"the run ends as {status}{reason}{_heard(end, told)}", run.run)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from otpost.topology import job_queue
 from otpost_worker.attempts import State
+from otpost_worker.stories import Hearing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +21,7 @@ def waits_for(run: RunStory, deadline: float, report: SenderReport | None, *, no
     All times are Unix seconds.
     """
     if run.end is not None:
-        return [_end(run)]
+        return [_end(run, now)]
     latest = run.attempts[-1] if run.attempts else None
     if latest is not None and latest.state is State.CLAIMED:
         return [_claim(latest, now)]
@@ -32,13 +33,27 @@ def waits_unclaimed(turn: float | None, *, now: float) -> list[str]:
     return [] if turn is None else [_recipient(turn, now)]
 
 
-def _end(run: RunStory) -> str:
-    status = run.end.event.status if run.end and run.end.event else "dead letter"
+def _end(run: RunStory, now: float) -> str:
+    status, since = run.end.event.status if run.end and run.end.event else "dead letter", _since_then(run)
     if run.end is None or run.end.letter is None:
-        return f"nothing: it has ended as {status}"
+        watch = run.end.watch if run.end else None
+        if watch is not None and watch.due_at > now and not since:
+            due = _in(watch.due_at, now)
+            return f"a report of its delivery; it has ended as {status}, and counts as undelivered {due}"
+        return f"nothing: it has ended as {status}{since}"
     if run.buried:
-        return f"nothing: it has ended as {status}; 'otpost dead show' shows its letter until somebody replays it"
-    return f"its dead letter to be confirmed by the broker; it has ended as {status}"
+        return (
+            f"nothing: it has ended as {status}{since}; 'otpost dead show' shows its letter until somebody replays it"
+        )
+    return f"its dead letter to be confirmed by the broker; it has ended as {status}{since}"
+
+
+def _since_then(run: RunStory) -> str:
+    """Say what was heard of a run after its end, as far as that is more than that it was sent."""
+    if run.delivered:
+        return ", and was delivered"
+    silent = any(Hearing.UNDELIVERED in one.reports for one in run.attempts)
+    return ", but counts as undelivered since" if run.undelivered or silent else ""
 
 
 def _claim(latest: AttemptStory, now: float) -> str:
