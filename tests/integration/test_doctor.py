@@ -6,14 +6,17 @@ import asyncio
 import os
 import secrets
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
+import orjson
 import pytest
 from pydantic import SecretStr
 
 from command import otpost
 from known_states import claimed, retry_step
+from message_schemas import assert_result
 from otpost import rabbitmq
 from otpost.declaring import declare
 from otpost.sealing import PrivateKey
@@ -100,10 +103,13 @@ async def test_where_all_is_well_it_says_so_and_leaves_nothing_behind(vhost: Vho
             "ledger": [findings["ledger"][0]["what"]],
             "ledger shared": ["it is the one that the workers of this broker share"],
             "sender": ["it is not held; 80 messages a second"],
+            "deliveries": [
+                "no app secret: no deliveries are watched, and 'accepted' is the last that is heard (docs/webhooks.md)"
+            ],
             "provider": ["the token is good, and the number can send"],
             "clock": ["ours agrees with the provider's"],
         }
-        assert for_people.err == "0 problems, 0 warnings, 10 ok\n"
+        assert for_people.err == "0 problems, 0 warnings, 11 ok\n"
         assert "it is the one that the workers of this broker share" in for_people.out
         assert "EAAG-a-token" not in for_people.out + str(findings)
         assert (vhost.exchanges(), vhost.queues().keys()) == (exchanges, queues)
@@ -203,12 +209,13 @@ async def test_half_of_it_may_be_down(vhost: Vhost, simulator: Simulator, tmp_pa
     assert [(one["check"], one["level"], one["where"], one["what"]) for one in no_broker.objects] == [
         ("broker", "problem", where, "Connection refused"),
         ("ledger", "warning", f"{tmp_path}/ledger.db", f"there is no ledger {tmp_path}/ledger.db"),
-        ("provider", "ok", no_broker.objects[2]["where"], "the token is good, and the number can send"),
-        ("clock", "ok", no_broker.objects[3]["where"], "ours agrees with the provider's"),
+        ("deliveries", "ok", "sender default", no_broker.objects[2]["what"]),
+        ("provider", "ok", no_broker.objects[3]["where"], "the token is good, and the number can send"),
+        ("clock", "ok", no_broker.objects[4]["where"], "ours agrees with the provider's"),
     ]
     assert [(one["check"], one["level"]) for one in no_provider.objects] == [
         ("broker", "ok"), ("topology", "ok"), ("consumers", "problem"), ("policies", "warning"),
-        ("ledger", "warning"), ("provider", "problem"),
+        ("ledger", "warning"), ("deliveries", "ok"), ("provider", "problem"),
     ]  # fmt: skip
     assert no_provider.objects[-1]["what"].startswith("no connection to the provider: ")
     assert [(one["check"], one["level"]) for one in nothing.objects] == [
@@ -218,6 +225,57 @@ async def test_half_of_it_may_be_down(vhost: Vhost, simulator: Simulator, tmp_pa
     # Looking for a ledger makes none, and comparing it writes none down.
     assert await asyncio.to_thread(os.listdir, tmp_path) == []
     assert vhost.exchanges() == before
+
+
+def result(job_id: str, status: str, *, minutes_ago: float, sender: str = "default") -> bytes:
+    """A result as a worker publishes it."""
+    at = (datetime.now(UTC) - timedelta(minutes=minutes_ago)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    error = {"kind": "no_report", "code": None, "title": None, "detail": None} if status == "undelivered" else None
+    told = {
+        "event_id": f"{job_id}/1/1/{status}", "job_id": job_id, "sender": sender, "status": status, "run": 1,
+        "attempt": 1, "at": at, "provider": "cloud_api", "provider_message_id": "wamid.1", "to": "12*******31",
+        "ref": None, "error": error and error | {"http_status": None, "provider_trace_id": None}, "retry_in_s": None,
+        "latency_ms": 10,
+    }  # fmt: skip
+    return orjson.dumps(told)
+
+
+async def test_senders_whose_reports_do_not_come_are_told_what_to_look_at(
+    vhost: Vhost, simulator: Simulator, tmp_path: Path
+) -> None:
+    async def deliveries(**secrets_: str) -> list[tuple[str, str]]:
+        environment = settings(vhost, tmp_path, simulator.url, **secrets_)
+        _, findings = await examined(vhost, environment)
+        assert secret not in str(findings)
+        # The others are about the settings.
+        return [(one["level"], one["what"]) for one in findings["deliveries"] if one["where"] == "otpost.results"]
+
+    async def tell(job_id: str, status: str, **more: Any) -> None:  # noqa: ANN401 - see result
+        properties = {"type": "otpost.result.v1", "message_id": f"{job_id}/1/1/{status}"}
+        body = result(job_id, status, **more)
+        assert_result(body)
+        assert await asyncio.to_thread(
+            vhost.publish, f"default.{status}", body, exchange="otpost.results", properties=properties
+        )
+
+    secret = "one-of-metas"
+    # Nothing is declared yet, and the stream is missing.
+    assert await deliveries(app_secret=secret) == []
+    await declare_topology(vhost, "default")
+    vhost.publish("otpost.webhooks", b"{}")
+    assert await deliveries(app_secret=secret) == []
+    await tell("job-1", "accepted", minutes_ago=1)
+    await tell("job-2", "accepted", minutes_ago=50)
+    await tell("job-2", "undelivered", minutes_ago=30)
+    await tell("job-3", "accepted", minutes_ago=50, sender="other")
+    await tell("job-3", "delivered", minutes_ago=50, sender="other")
+    silence = ("warning", "1 message was accepted in the last 60 minutes, and not one report came")
+    assert await deliveries(app_secret=secret) == [silence]
+    assert await deliveries() == []
+    _, findings = await examined(vhost, settings(vhost, tmp_path, simulator.url))
+    assert levels(findings, "webhooks") == [("problem", "otpost.webhooks")]
+    await tell("job-1", "sent", minutes_ago=0)
+    assert await deliveries(app_secret=secret) == [("ok", "the provider reports what became of messages")]
 
 
 async def test_a_token_that_is_refused_and_a_clock_that_is_off_are_told(vhost: Vhost, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def doctor(management_url: str | None, as_json: bool) -> int:
 def _patient(settings: Settings, management_url: str | None) -> Patient:
     # Here and not above: the other commands start in half the time without the worker's rooms.
     from otpost_worker.accounts import account_of  # noqa: PLC0415 - as said above
-    from otpost_worker.doctor import Patient  # noqa: PLC0415 - as said above
+    from otpost_worker.doctor import Expecting, Patient  # noqa: PLC0415 - as said above
 
     return Patient(
         broker_url(settings),
@@ -65,6 +65,10 @@ def _patient(settings: Settings, management_url: str | None) -> Patient:
         {name: one.rate for name, one in settings.senders.items()},
         {name: settings.quota_of(name) for name in settings.senders},
         {name: account_of(name, one) for name, one in settings.senders.items()},
+        {
+            name: Expecting(one.app_secret is not None, one.verify_token is not None, one.waba_id is not None)
+            for name, one in settings.senders.items()
+        },
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from otpost_worker.doctor.examination import Patient, examine
+from otpost_worker.doctor.facts import Expecting
 from otpost_worker.doctor.findings import Finding, Level
 
-__all__ = ["Finding", "Level", "Patient", "examine"]
+__all__ = ["Expecting", "Finding", "Level", "Patient", "examine"]

@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from yarl import URL
 
 from otpost import declaring, provisioning, rabbitmq
 from otpost.errors import BrokerUnreachable, OtpostError
-from otpost.topology import DEAD, DROPPED, job_queue
+from otpost.result import Status
+from otpost.results import read_kept_results
+from otpost.topology import CHECKS, DEAD, DROPPED, WEBHOOKS, job_queue
 from otpost.urls import visible_url
+from otpost_worker.brokers.rabbitmq.foreign import tolerate_foreign_messages
 from otpost_worker.brokers.rabbitmq.ledger_mark import compare_ledger
 from otpost_worker.clocks import clock_offset_s
-from otpost_worker.doctor.facts import BrokerFacts, LedgerFacts, LedgerTrouble, NotAsked, ProviderFacts
+from otpost_worker.doctor.facts import BrokerFacts, Heard, LedgerFacts, LedgerTrouble, NotAsked, ProviderFacts
 from otpost_worker.ledger.reading import open_to_read, visible
+from otpost_worker.outcome import Kind
 from otpost_worker.ports import LedgerUnavailable, NoLedger
 from otpost_worker.providers.cloud_api_health import NoAnswer, health_of
 from otpost_worker.providers.http import Reply, get
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable, Mapping
+    from collections.abc import Awaitable, Collection, Iterable, Mapping
+    from datetime import datetime
 
     import aiohttp
     from aio_pika.abc import AbstractConnection
 
     from otpost.declaring import QueueState
     from otpost.differences import Finding as Difference
+    from otpost.result import OtpResult
     from otpost.topology import Topology
     from otpost_worker.ports import Clock
     from otpost_worker.providers.cloud_api import CloudApiAccount
@@ -36,6 +44,11 @@ T = TypeVar("T")
 
 _CONNECT_TIMEOUT_S: Final = 5.0
 _QUESTION_TIMEOUT_S: Final = 10.0
+# Of what was accepted longer ago than the second, and not before the first, a report should have come.
+_HEARD_WITHIN: Final = timedelta(hours=1)
+_REPORTED_WITHIN: Final = timedelta(minutes=2)
+# As many as are read in a second or two.
+_MOST_RESULTS: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +68,7 @@ async def ask_broker(
         return NoBroker(str(error))
     try:
         product, version = rabbitmq.server_of(connection)
-        names = [*map(job_queue, senders), DEAD, DROPPED]
+        names = [*map(job_queue, senders), DEAD, DROPPED, WEBHOOKS, CHECKS]
         return BrokerFacts(
             visible_url(url),
             product,
@@ -66,6 +79,36 @@ async def ask_broker(
         )
     finally:
         await rabbitmq.close_quietly(connection)
+
+
+async def ask_results(url: str, senders: Collection[str], *, now: datetime) -> Heard | NotAsked:
+    """Read the last results of *senders* until one is a report, some thousands of them at the most."""
+    return await _answer(_heard(url, senders, now))
+
+
+async def _heard(url: str, senders: Collection[str], now: datetime) -> Heard:
+    tolerate_foreign_messages()
+    begin, accepted, read = now - _HEARD_WITHIN, 0, 0
+    results = read_kept_results(url, begin, timeout_s=_CONNECT_TIMEOUT_S, on_unreadable=lambda _: None)
+    async with aclosing(results):
+        async for result in results:
+            read += 1
+            # The stream is entered at a chunk, whose first results may be older than what was asked for.
+            if result.sender not in senders or result.at < begin:
+                continue
+            if _is_reported(result):
+                return Heard(_HEARD_WITHIN.total_seconds(), accepted, reported=True)
+            accepted += result.status is Status.ACCEPTED and result.at < now - _REPORTED_WITHIN
+            if read >= _MOST_RESULTS:
+                break
+    return Heard(_HEARD_WITHIN.total_seconds(), accepted, reported=False)
+
+
+def _is_reported(result: OtpResult) -> bool:
+    """Tell whether it is the provider's report that made it."""
+    if result.status is Status.UNDELIVERED:
+        return result.error is not None and result.error.kind != Kind.NO_REPORT
+    return result.status in (Status.SENT, Status.DELIVERED, Status.READ)
 
 
 async def _answer(question: Awaitable[T]) -> T | NotAsked:

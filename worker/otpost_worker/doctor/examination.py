@@ -5,25 +5,28 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from otpost.topology import topology
+from otpost.differences import Trouble
+from otpost.topology import RESULTS, topology
 from otpost.urls import visible_url
-from otpost_worker.doctor.asking import NoBroker, ask_broker, ask_ledger, ask_provider
+from otpost_worker.doctor.asking import NoBroker, ask_broker, ask_ledger, ask_provider, ask_results
 from otpost_worker.doctor.broker import judge_broker, unreachable
-from otpost_worker.doctor.facts import LedgerFacts
+from otpost_worker.doctor.facts import LedgerFacts, NotAsked
 from otpost_worker.doctor.findings import problem, warning
 from otpost_worker.doctor.ledger import judge_ledger, judge_senders
 from otpost_worker.doctor.management import ask_management, management_url
 from otpost_worker.doctor.policies import judge_management
 from otpost_worker.doctor.provider import judge_clock, judge_provider
+from otpost_worker.doctor.webhooks import judge_expecting, judge_heard, judge_webhook_queues
 from otpost_worker.providers.http import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
 
     from otpost.topology import Topology
-    from otpost_worker.doctor.facts import LedgerTrouble, ProviderFacts
+    from otpost_worker.doctor.facts import BrokerFacts, Expecting, LedgerTrouble, ProviderFacts
     from otpost_worker.doctor.findings import Finding
     from otpost_worker.providers.cloud_api import CloudApiAccount
 
@@ -34,7 +37,7 @@ _PROVIDER_TIMEOUT_S: Final = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """What is to be examined; *rates* and *quotas* as in ``ports.Standings``, *accounts* by sender.
+    """What is to be examined; *rates* and *quotas* as in ``ports.Standings``, *accounts* and *expecting* by sender.
 
     *passive*: somebody else provides the queues. *management*: where the management API is, None for its usual place.
     """
@@ -46,6 +49,7 @@ class Patient:
     rates: Mapping[str, float]
     quotas: Mapping[str, str]
     accounts: Mapping[str, CloudApiAccount]
+    expecting: Mapping[str, Expecting]
 
 
 async def examine(patient: Patient) -> list[Finding]:
@@ -57,6 +61,7 @@ async def examine(patient: Patient) -> list[Finding]:
         *_judge_settings(patient),
         *await _safely("broker", _examine_broker(patient, ledger)),
         *(judge_senders(ledger.reports, patient.rates) if isinstance(ledger, LedgerFacts) else ()),
+        *judge_expecting(patient.expecting),
         *(finding for facts in providers for finding in judge_provider(facts)),
         *judge_clock(providers),
     ]
@@ -88,9 +93,22 @@ async def _examine_broker(patient: Patient, ledger: LedgerFacts | LedgerTrouble)
     where = management_url(url, patient.management)
     return [
         *judge_broker(facts, senders, passive=patient.passive),
+        *judge_webhook_queues(facts, patient.expecting),
+        *await _safely("deliveries", _examine_results(patient, facts)),
         *await _safely("policies", _examine_management(url, where, wanted)),
         *judge_ledger(ledger, facts.ledger),
     ]
+
+
+async def _examine_results(patient: Patient, facts: BrokerFacts) -> list[Finding]:
+    watched = {name for name, one in patient.expecting.items() if one.app_secret}
+    # Where there is no stream yet, nothing was ever accepted; that it is missing is told already.
+    missing = not isinstance(facts.differences, NotAsked) and any(
+        one.name == RESULTS and one.trouble is Trouble.MISSING for one in facts.differences
+    )
+    if not watched or missing:
+        return []
+    return judge_heard(await ask_results(patient.broker_url, watched, now=datetime.now(UTC)))
 
 
 async def _examine_management(broker_url: str, where: str, wanted: Topology) -> list[Finding]:

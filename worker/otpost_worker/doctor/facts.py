@@ -24,6 +24,27 @@ class NotAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class Expecting:
+    """What a sender's settings hold for webhooks: whether there is an app secret, a verify token, an account's id."""
+
+    app_secret: bool
+    verify_token: bool
+    account: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the results of the last *within_s* seconds tell of the senders that are watched.
+
+    *accepted*: how many messages were, so long ago that a report should have come. *reported*: whether any did.
+    """
+
+    within_s: float
+    accepted: int
+    reported: bool
+
+
+@dataclass(frozen=True, slots=True)
 class BrokerFacts:
     """A broker that lets us in. *queues* by name: None for one that does not exist."""
 
