@@ -9,24 +9,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import itertools
-import re
-import secrets
-import string
-import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-import aiohttp
 import orjson
 import pytest
 
 from otpost import InvalidJob, NotConfirmed, OtpJob, OtpostError, Producer, UnknownSender
 from otpost_worker.simulator import Simulator, SimulatorOptions
 from service import DEAD, STREAM, Amqp
+from sinks import PATIENCE_S, Sinks, Subject, command_line, scrape, subject
 from worker_process import worker_environment
 
 if TYPE_CHECKING:
@@ -35,7 +29,6 @@ if TYPE_CHECKING:
 
     from broker import Vhost
 
-PATIENCE_S: Final = 60.0
 # Which number makes the simulator do what: docs/simulator.md.
 TO_SEND: Final = {
     "accepted": "+1201555{:04}",
@@ -56,59 +49,6 @@ TO_SEND: Final = {
     "text for error data": "+990261{:05}",
     "unknown code": "+990171{:05}",
 }
-_CODE_CHARACTERS: Final = string.ascii_letters + string.digits
-_numbers = itertools.count(1)
-
-
-@dataclass(frozen=True)
-class Subject:
-    """One user, with a code and a number that occur nowhere else."""
-
-    id: str
-    to: str
-    code: str
-
-    @property
-    def digits(self) -> str:
-        return self.to.removeprefix("+")
-
-    def body(self, **changes: object) -> bytes:
-        job = {"id": self.id, "to": self.to, "code": self.code, "created_at": datetime.now(UTC), "ttl_s": 60}
-        return orjson.dumps({name: value for name, value in (job | changes).items() if value is not None})
-
-
-def subject(what: str, to: str = "+1203555{:04}") -> Subject:
-    number = next(_numbers)
-    code = "".join(secrets.choice(_CODE_CHARACTERS) for _ in range(12))
-    return Subject(f"{what.replace(' ', '-')}-{number}", to.format(number), code)
-
-
-@dataclass
-class Sinks:
-    """Everything that somebody may read, by what it is."""
-
-    texts: dict[str, str] = field(default_factory=dict)
-
-    def add(self, name: str, text: object) -> None:
-        shown = text.decode(errors="replace") if isinstance(text, bytes) else str(text)
-        self.texts[name] = self.texts.get(name, "") + shown + "\n"
-
-    def leaks(self, subjects: list[Subject]) -> list[str]:
-        found = []
-        for one in subjects:
-            hidden = {"code": one.code, "number": one.digits, "number as base64": _base64(one.digits)}
-            found += [
-                f"{one.id}: {what} in {name}"
-                for name, text in self.texts.items()
-                for what, secret in hidden.items()
-                if secret in text
-            ]
-        return found
-
-
-def _base64(digits: str) -> str:
-    """What base64 makes of these digits inside something longer, at the offset that a wamid has."""
-    return base64.b64encode(b"xxx" + digits.encode())[4:-4].decode()
 
 
 @dataclass
@@ -237,30 +177,6 @@ async def _halt_the_sender(stage: Stage) -> None:
     await _ends(stage, halting)
 
 
-def _port(log: Path) -> int:
-    """Read from the worker's log, in either format, where it answers."""
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        for line in log.read_text(encoding="utf-8").splitlines():
-            if "health.listening" in line and (match := re.search(r'port"?[:=](\d+)', line)):
-                return int(match[1])
-        time.sleep(0.05)
-    raise AssertionError("the worker does not say where it listens")
-
-
-async def _scrape(stage: Stage, log: Path) -> None:
-    port = await asyncio.to_thread(_port, log)
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
-        for path in ("/metrics", "/readyz"):
-            async with session.get(f"http://127.0.0.1:{port}{path}") as answer:
-                stage.sinks.add(path, await answer.text())
-
-
-def _command_line(pid: int) -> str:
-    shown = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=True)  # noqa: S607
-    return shown.stdout
-
-
 def _headers_of_dead_letters(vhost: Vhost) -> list[Mapping[str, Any]]:
     return [letter.headers for letter in vhost.get(DEAD, 1000, requeue=True)]
 
@@ -277,7 +193,7 @@ async def test_no_code_and_no_number_is_in_any_log_metric_result_error_or_output
         )  # fmt: skip
         stage = Stage(vhost, environment, sinks)
         async with worker(stage, log) as process:
-            await _scrape(stage, log)
+            await scrape(log, sinks)
             await vhost.wait_for_queue("otpost.dropped", consumers=1, timeout_s=PATIENCE_S)
             ended = await _send_all(stage)
             await asyncio.to_thread(vhost.close_connections, " results")
@@ -293,8 +209,8 @@ async def test_no_code_and_no_number_is_in_any_log_metric_result_error_or_output
             for command in ("list", "list --json", f"show {ended[4].id}", f"replay --yes {ended[4].id}"):
                 await stage.otpost("dead", *command.split())
             await stage.otpost("results")
-            await _scrape(stage, log)
-            sinks.add("the worker's command line", await asyncio.to_thread(_command_line, process.pid))
+            await scrape(log, sinks)
+            sinks.add("the worker's command line", await asyncio.to_thread(command_line, process.pid))
             process.terminate()
             async with asyncio.timeout(PATIENCE_S):
                 assert await process.wait() == 0
