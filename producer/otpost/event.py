@@ -22,6 +22,9 @@ class EventName(StrEnum):
     CATEGORY_CHANGED = "category_changed"
     FALLBACK = "fallback"
     CODE_NOT_REQUESTED = "code_not_requested"
+    QUALITY_CHANGED = "quality_changed"
+    NUMBER_CHANGED = "number_changed"
+    ACCOUNT_CHANGED = "account_changed"
 
 
 class UnreadableEvent(OtpostError):

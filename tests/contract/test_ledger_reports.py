@@ -14,7 +14,7 @@ from otpost_worker.envelope import Letter, Step
 from otpost_worker.outcome import Error, Kind
 from otpost_worker.pacing import Lane
 from otpost_worker.ports import Claimed, Entry, Noted, Recorded
-from otpost_worker.standing import Heard, Signal
+from otpost_worker.standing import Heard, Said, Signal, Topic
 from otpost_worker.stories import Amendment, AttemptChange, Hearing, JobStory, Report
 from ports_in_memory import NOW, Clock, envelope, job_body
 
@@ -283,7 +283,8 @@ async def test_a_copy_whose_time_is_over_cannot_be_taken_back_any_more(
 
 def said(signal: Signal, at: float | None = None, template: str = "login") -> Heard:
     lane = Lane("default", "default", "", template, "en_US", 80.0, 0.0, 0.0)
-    return Heard(lane, signal, NOW, error=Error(Kind.TEMPLATE, title="paused"), said_at=at)
+    error = Error(Kind.TEMPLATE, title="paused")
+    return Heard(lane, signal, NOW, error=error, said=None if at is None else Said(Topic.STATUS, at))
 
 
 async def held(ledger: OpenLedger) -> list[str | None]:
@@ -356,3 +357,48 @@ async def test_a_word_is_forgotten_when_no_webhook_can_repeat_it_any_more(ledger
     await ledger.forget()
     await ledger.hear(said(Signal.TEMPLATE_CLOSED, NOW - 2))
     assert await held(ledger) == ["login"]
+
+
+# What an operator should know
+
+
+def noted(topic: Topic, at: float, notice: str | None, template: str = "login") -> Heard:
+    lane = Lane("default", "default", "", template, "en_US" if template else "", 80.0, 0.0, 0.0)
+    return Heard(lane, Signal.NOTED, NOW, said=Said(topic, at, notice))
+
+
+async def notices(ledger: OpenLedger) -> list[tuple[str, str | None, str | None, str, float]]:
+    report = (await ledger.report({"default": 80.0}, {"default": "default"}))["default"]
+    return [(one.topic.value, one.template, one.language, one.text, one.at) for one in report.notices]
+
+
+async def test_a_notice_is_shown_until_something_newer_is_said_on_its_topic(ledger: OpenLedger) -> None:
+    assert await ledger.hear(noted(Topic.QUALITY, NOW - 9, "its quality is RED")) == ()
+    await ledger.hear(noted(Topic.CATEGORY, NOW - 8, "it is MARKETING"))
+    await ledger.hear(noted(Topic.ACCOUNT, NOW - 7, "violation", template=""))
+    assert await notices(ledger) == [
+        ("account", None, None, "violation", NOW - 7),
+        ("category", "login", "en_US", "it is MARKETING", NOW - 8),
+        ("quality", "login", "en_US", "its quality is RED", NOW - 9),
+    ]
+    await ledger.hear(noted(Topic.QUALITY, NOW - 10, "its quality is YELLOW"))
+    await ledger.hear(noted(Topic.CATEGORY, NOW - 2, None))
+    assert [text for _, _, _, text, _ in await notices(ledger)] == ["violation", "its quality is RED"]
+
+
+async def test_a_notice_is_forgotten_after_eight_days(ledger: OpenLedger, clock: Clock) -> None:
+    await ledger.hear(noted(Topic.QUALITY, NOW, "its quality is RED"))
+    clock.reach(NOW + 8 * 24 * 3600 - 1)
+    assert len(await notices(ledger)) == 1
+    clock.reach(NOW + 8 * 24 * 3600)
+    assert await notices(ledger) == []
+
+
+async def test_a_notice_holds_nothing_and_ends_no_count_of_requests_without_an_answer(ledger: OpenLedger) -> None:
+    lost = replace(said(Signal.UNANSWERED, template=""), error=Error(Kind.UNAVAILABLE, title="nobody answers"))
+    for _ in range(19):
+        await ledger.hear(lost)
+    await ledger.hear(noted(Topic.ACCOUNT, NOW, "violation", template=""))
+    assert await held(ledger) == []
+    (news,) = await ledger.hear(lost)
+    assert news.change.value == "halted"

@@ -13,7 +13,7 @@ from otpost_worker.doctor.ledger import judge_ledger, judge_senders
 from otpost_worker.doctor.provider import judge_clock, judge_provider
 from otpost_worker.outcome import Error, Kind
 from otpost_worker.pacing import Hold
-from otpost_worker.ports import HoldReport, SenderReport
+from otpost_worker.ports import HoldReport, Notice, SenderReport
 from otpost_worker.providers.cloud_api_health import (
     Entity,
     Health,
@@ -23,6 +23,7 @@ from otpost_worker.providers.cloud_api_health import (
     QuestionRefused,
     health_of,
 )
+from otpost_worker.standing import Topic
 
 if TYPE_CHECKING:
     from otpost_worker.doctor.findings import Finding
@@ -114,6 +115,21 @@ def judged(report: SenderReport) -> list[Finding]:
 
 def test_a_sender_that_is_not_held_is_told_so() -> None:
     assert told(judged(SenderReport(80.0, None, ()))) == [("ok", "it is not held; 80 messages a second")]
+
+
+def test_what_the_provider_warned_of_by_webhook_is_a_warning() -> None:
+    notices = (
+        Notice(Topic.QUALITY, "login", "en_US", "its quality is RED", THEN),
+        Notice(Topic.ACCOUNT, None, None, "ACCOUNT_VIOLATION, SCAM", THEN + 1),
+    )
+    [red, violation, last] = judged(SenderReport(80.0, None, (), notices))
+    assert told([red, violation, last]) == [
+        ("warning", "template login (en_US): its quality is RED; said at 2009-02-13T23:31:30.000Z"),
+        ("warning", "ACCOUNT_VIOLATION, SCAM; said at 2009-02-13T23:31:31.000Z"),
+        ("ok", "it is not held; 80 messages a second"),
+    ]
+    assert red.remedy is not None
+    assert red.remedy.startswith("see it in Meta's WhatsApp Manager")
 
 
 def test_a_halted_sender_is_a_problem_with_its_reason_its_probe_and_its_remedy() -> None:

@@ -9,7 +9,8 @@ from prometheus_client import generate_latest
 from otpost_worker.metrics import Metrics
 from otpost_worker.outcome import Accepted, Error, Kind, Refused, Unknown
 from otpost_worker.pacing import Hold
-from otpost_worker.ports import HoldReport, SenderReport
+from otpost_worker.ports import HoldReport, Notice, SenderReport
+from otpost_worker.standing import Topic
 
 WAMID: Final = "wamid.HBgLMTIwMTU1NTM5MzEVAgARGBI4Qzc5QUJDREVGMTIzNDU2AA=="
 
@@ -192,7 +193,9 @@ def test_how_a_sender_is_doing_is_shown_without_the_names_of_its_templates() -> 
     ):
         assert line in page, line
     assert "login" not in "\n".join(page)
-    metrics.set_standing("default", SenderReport(80.0, None, templates))
+    notice = Notice(Topic.QUALITY, "login", "en_US", "its quality is RED", 1000.0)
+    metrics.set_standing("default", SenderReport(80.0, None, templates, (notice,)))
+    assert 'otpost_sender_notices{sender="default"} 1.0' in scrape(metrics)
     page = scrape(metrics)
     for line in (
         'otpost_sender_held{sender="default",what="sender"} 0.0',

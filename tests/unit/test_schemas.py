@@ -356,7 +356,13 @@ def test_a_result_that_no_worker_publishes_is_refused(field: str, value: object)
     assert problems("result", RESULT | {field: value})
 
 
-@pytest.mark.parametrize("name", ["halted", "resumed", "slowed", "category_changed", "fallback", "code_not_requested"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "halted", "resumed", "slowed", "category_changed", "fallback", "code_not_requested",
+        "quality_changed", "number_changed", "account_changed",
+    ],
+)  # fmt: skip
 def test_an_event_comes_back_from_the_wire_as_it_was(name: str) -> None:
     read = SenderEvent.parse(json.dumps(EVENT | {"name": name, "price": 1}).encode())
     assert (read.name, read.routing_key) == (name, f"default.event.{name}")
@@ -367,7 +373,7 @@ def test_an_event_comes_back_from_the_wire_as_it_was(name: str) -> None:
 
 
 def test_there_are_no_other_events() -> None:
-    assert len(EventName) == 6
+    assert len(EventName) == 9
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", json.dumps(RESULT).encode()])

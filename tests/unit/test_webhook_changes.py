@@ -149,8 +149,9 @@ def test_an_account_is_blocked_where_it_cannot_send_and_free_where_it_can_again(
     blocked: bool | None,  # noqa: FBT001
     detail: str | None,
 ) -> None:
+    grave = blocked is None and value["event"] != "SOMETHING_NEW"
     assert read("account_update", value) == AccountChange(
-        WABA, value["event"].upper(), blocked=blocked, detail=detail, at=AT
+        WABA, value["event"].upper(), blocked=blocked, detail=detail, at=AT, grave=grave
     )
 
 
@@ -171,7 +172,7 @@ def restricted(*restrictions: object) -> Update:
 )
 def test_a_restriction_of_something_else_than_messages_blocks_nothing(kind: str) -> None:
     assert restricted({"restriction_type": kind}) == AccountChange(
-        WABA, "ACCOUNT_RESTRICTION", blocked=None, detail=kind, at=AT
+        WABA, "ACCOUNT_RESTRICTION", blocked=None, detail=kind, at=AT, grave=True
     )
 
 
@@ -205,7 +206,7 @@ def test_a_detail_is_cut_however_many_restrictions_there_are() -> None:
 def test_the_account_of_a_partners_event_is_the_one_that_it_is_about() -> None:
     value = {"event": "PARTNER_REMOVED", "waba_info": {"waba_id": 980198427658004, "owner_business_id": "2329417887"}}
     assert read("account_update", value) == AccountChange(
-        "980198427658004", "PARTNER_REMOVED", blocked=None, detail=None, at=AT
+        "980198427658004", "PARTNER_REMOVED", blocked=None, detail=None, at=AT, grave=True
     )
 
 
@@ -215,7 +216,22 @@ def test_the_account_of_a_partners_event_is_the_one_that_it_is_about() -> None:
         (
             "account_review_update",
             {"decision": "rejected"},
-            AccountChange(WABA, "ACCOUNT_REVIEW_UPDATE", blocked=None, detail="REJECTED", at=AT),
+            AccountChange(WABA, "ACCOUNT_REVIEW_UPDATE", blocked=None, detail="REJECTED", at=AT, grave=True),
+        ),
+        (
+            "account_review_update",
+            {"decision": "APPROVED"},
+            AccountChange(WABA, "ACCOUNT_REVIEW_UPDATE", blocked=None, detail="APPROVED", at=AT),
+        ),
+        (
+            "account_alerts",
+            {"alert_info": {"alert_severity": "INFORMATIONAL", "alert_type": "OBA_APPROVED"}},
+            AccountChange(WABA, "OBA_APPROVED", blocked=None, detail="INFORMATIONAL", at=AT),
+        ),
+        (
+            "account_alerts",
+            {"alert_info": {"alert_severity": "CRITICAL", "alert_status": "RESOLVED", "alert_type": "OBA_REJECTED"}},
+            AccountChange(WABA, "OBA_REJECTED", blocked=None, detail="CRITICAL; RESOLVED", at=AT),
         ),
         (
             "account_alerts",
@@ -235,12 +251,13 @@ def test_the_account_of_a_partners_event_is_the_one_that_it_is_about() -> None:
                 blocked=None,
                 detail="PHONE_NUMBER; WARNING; ACTIVE; The limit of *** is not raised",
                 at=AT,
+                grave=True,
             ),
         ),
         (
             "account_alerts",
             {"entity_type": "WABA", "alert_severity": "CRITICAL", "alert_type": "OBA_REJECTED", "alert_info": None},
-            AccountChange(WABA, "OBA_REJECTED", blocked=None, detail="WABA; CRITICAL", at=AT),
+            AccountChange(WABA, "OBA_REJECTED", blocked=None, detail="WABA; CRITICAL", at=AT, grave=True),
         ),
         (
             "business_capability_update",
@@ -274,12 +291,17 @@ def test_the_account_of_a_partners_event_is_the_one_that_it_is_about() -> None:
         (
             "phone_number_quality_update",
             {"display_phone_number": None, "event": "FLAGGED"},
-            NumberChange(WABA, None, "FLAGGED", None, AT),
+            NumberChange(WABA, None, "FLAGGED", None, AT, grave=True),
+        ),
+        (
+            "phone_number_quality_update",
+            {"display_phone_number": "15550783881", "event": "UNFLAGGED"},
+            NumberChange(WABA, "15550783881", "UNFLAGGED", None, AT, grave=False),
         ),
         (
             "security",
             {"display_phone_number": "15550783881", "event": "PIN_CHANGED", "requester": "Jane 16505551111"},
-            NumberChange(WABA, "15550783881", "PIN_CHANGED", None, AT),
+            NumberChange(WABA, "15550783881", "PIN_CHANGED", None, AT, grave=True),
         ),
         ("account_update", {"event": 7}, Ignored("account_update without an event")),
         ("account_review_update", {}, Ignored("account_review_update without a decision")),

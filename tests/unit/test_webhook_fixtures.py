@@ -57,7 +57,7 @@ EXPECTED: Final[dict[str, Update]] = {
         until=1641330498.0,
     ),
     "pywa/account_update:account_violation": AccountChange(
-        WABA, "ACCOUNT_VIOLATION", blocked=None, detail="ADULT", at=1743451903.0
+        WABA, "ACCOUNT_VIOLATION", blocked=None, detail="ADULT", at=1743451903.0, grave=True
     ),
     "pywa/account_update:ad_account_linked": AccountChange(
         "980198427658004", "AD_ACCOUNT_LINKED", blocked=None, detail=None, at=1744823932.0
@@ -84,10 +84,10 @@ EXPECTED: Final[dict[str, Update]] = {
         WABA, "PARTNER_CLIENT_CERTIFICATION_STATUS_UPDATE", blocked=None, detail=None, at=1743138982.0
     ),
     "pywa/account_update:partner_removed": AccountChange(
-        "980198427658004", "PARTNER_REMOVED", blocked=None, detail=None, at=1748477359.0
+        "980198427658004", "PARTNER_REMOVED", blocked=None, detail=None, at=1748477359.0, grave=True
     ),
     "pywa/account_update:partner_removed_wa_app_disconnection": AccountChange(
-        "980198427658004", "PARTNER_REMOVED", blocked=None, detail="PRIMARY_INACTIVITY", at=1748477359.0
+        "980198427658004", "PARTNER_REMOVED", blocked=None, detail="PRIMARY_INACTIVITY", at=1748477359.0, grave=True
     ),
     "pywa/account_update:primary_business_location_set": AccountChange(
         WABA, "BUSINESS_PRIMARY_LOCATION_COUNTRY_UPDATE", blocked=None, detail=None, at=1743138982.0
@@ -182,7 +182,12 @@ EXPECTED: Final[dict[str, Update]] = {
     ),
     "whaloc/text-message": Ignored("message text"),
     "whatsapp-business-java-api/accountBanned": AccountChange(
-        JAVA_WABA, "DISABLED_UPDATE", blocked=None, detail="SCHEDULE_FOR_DISABLE on January 31, 2021", at=1604703058.0
+        JAVA_WABA,
+        "DISABLED_UPDATE",
+        blocked=None,
+        detail="SCHEDULE_FOR_DISABLE on January 31, 2021",
+        at=1604703058.0,
+        grave=True,
     ),
     "whatsapp-business-java-api/accountRestricted": AccountChange(
         JAVA_WABA,
@@ -196,7 +201,7 @@ EXPECTED: Final[dict[str, Update]] = {
         JAVA_WABA, "ACCOUNT_REVIEW_UPDATE", blocked=None, detail="APPROVED", at=1604703141.0
     ),
     "whatsapp-business-java-api/qualityUpdate": NumberChange(
-        "waba-id", "16505551111", "FLAGGED", "limit TIER_10K", 1608243062.0
+        "waba-id", "16505551111", "FLAGGED", "limit TIER_10K", 1608243062.0, grave=True
     ),
     "whatsapp-business-java-api/reEngagementMessageError": MessageReport(
         Reported.FAILED,

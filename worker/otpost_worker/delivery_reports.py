@@ -14,7 +14,7 @@ import structlog
 
 from otpost.event import EventName, SenderEvent
 from otpost_worker.ports import Recorded
-from otpost_worker.sender_reports import category_changed, consequences, hear_failure
+from otpost_worker.sender_reports import category_changed, consequences, hear_failure, note_category
 from otpost_worker.statuses import Follow, Heard, Later, Nothing, Terms, Verdict, follow, hearing_of, miss
 from otpost_worker.steps import sender_event
 from otpost_worker.updates import Ignored, MessageReport, NotRequested, Posted, Preference, ProviderError, Reported
@@ -127,8 +127,10 @@ class DeliveryReports:
         self._observer.report_heard("sender")
         for one in consequences(update, self._accounts, now=self._clock(), refusal_of=self._refusal_of):
             news = await self._hear(one.heard) if one.heard else ()
-            if news or one.heard is None:
+            if news or not one.holds_or_releases:
                 await self._broker.publish_sender_event(one.event)
+            if not one.holds_or_releases:
+                _say(one.event, grave=one.is_grave)
             for new in news:
                 self._tell(new)
 
@@ -143,16 +145,16 @@ class DeliveryReports:
         job_id, run, attempt = place
         sender = next(one.envelope.sender for one in story.runs if one.run == run)
         at = update.at if update.at is not None else self._clock()
-        await self._broker.publish_sender_event(
-            SenderEvent(
-                event_id=f"{job_id}/{run}/{attempt}/{EventName.CODE_NOT_REQUESTED}",
-                sender=sender,
-                name=EventName.CODE_NOT_REQUESTED,
-                at=datetime.fromtimestamp(at, UTC),
-                job_id=job_id,
-                detail="the recipient says that they did not ask for this code: let it expire",
-            )
+        event = SenderEvent(
+            event_id=f"{job_id}/{run}/{attempt}/{EventName.CODE_NOT_REQUESTED}",
+            sender=sender,
+            name=EventName.CODE_NOT_REQUESTED,
+            at=datetime.fromtimestamp(at, UTC),
+            job_id=job_id,
+            detail="the recipient says that they did not ask for this code: let it expire",
         )
+        await self._broker.publish_sender_event(event)
+        _say(event, grave=True)
 
     async def check(self, job_id: str, run: int, attempt: int, token: str) -> None:
         """See to an attempt whose delivery should have been reported by now."""
@@ -216,10 +218,14 @@ class DeliveryReports:
             kind=refused.error.kind.value,
             code=refused.error.code,
         )
-        if self._marketing_only(refused.error.code):
-            key = f"{story.job_id}/{run}/{attempt}"
-            await self._broker.publish_sender_event(category_changed(sender, refused.error, key=key, at=at))
         account = next((one for one in self._accounts if one.sender == sender), None)
+        if self._marketing_only(refused.error.code):
+            event = category_changed(sender, refused.error, key=f"{story.job_id}/{run}/{attempt}", at=at)
+            await self._broker.publish_sender_event(event)
+            _say(event, grave=True)
+            noted = account and note_category(refused.error, account, of_run.envelope, at=at, now=now)
+            if noted:
+                await self._hear(noted)
         claimed_at = next((one.claimed_at for one in of_run.attempts if one.attempt == attempt), now)
         if account is None:
             return
@@ -284,3 +290,20 @@ class DeliveryReports:
             watch_s=self._watch_s_of(sender),
             cover=self._codes.cover,
         )
+
+
+def _say(event: SenderEvent, *, grave: bool) -> None:
+    """Log what was said of a sender, and begins or ends no hold."""
+    told = {
+        "sender": event.sender,
+        "name": event.name.value,
+        "template": event.template,
+        "language": event.language,
+        "job_id": event.job_id,
+        "detail": event.detail,
+        "code": event.error.code if event.error else None,
+    }
+    if grave:
+        _log.warning("sender.told", **told)
+    else:
+        _log.info("sender.told", **told)

@@ -77,6 +77,7 @@ class Metrics(ProcessMetrics):
             ["clock"], registry=self.registry,
         )  # fmt: skip
         self._held = self._gauge("sender_held", "Whether the sender is halted, or one of its templates held.", "what")
+        self._notices = self._gauge("sender_notices", "Warnings by webhook that no later one has taken back.")
         self._rate = self._gauge("sender_rate", "Messages a second that the sender may send now.")
         for sender in self._senders:
             self._begin_at_zero(sender)
@@ -120,6 +121,7 @@ class Metrics(ProcessMetrics):
         self._held.labels(sender, "sender").set(len(report.holds) - templates)
         self._held.labels(sender, "templates").set(templates)
         self._held.labels(sender, "quota").set(report.quota_until is not None)
+        self._notices.labels(sender).set(len(report.notices))
         self._rate.labels(sender).set(report.rate)
 
     # The port

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from otpost_worker.envelope import Envelope, Event, Letter, Step, Watch
     from otpost_worker.outcome import Error, Kind, Outcome, Refused
     from otpost_worker.pacing import Hold, Lane
-    from otpost_worker.standing import Heard, News
+    from otpost_worker.standing import Heard, News, Topic
     from otpost_worker.stories import Amendment, JobStory, RunStory
     from otpost_worker.updates import Posted
 
@@ -250,12 +250,27 @@ class HoldReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """What the provider has said by webhook, and stops nothing yet; of one template where *template* is set.
+
+    *at*: when it was said, by the provider's clock, in Unix seconds.
+    """
+
+    topic: Topic
+    template: str | None
+    language: str | None
+    text: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class SenderReport:
     """How a sender is doing. *rate*: messages a second now; *quota_until*: the end of a pause, in Unix seconds."""
 
     rate: float
     quota_until: float | None
     holds: tuple[HoldReport, ...]
+    notices: tuple[Notice, ...] = ()
 
 
 class Standings(Protocol):

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
 
 from otpost.errors import InvalidJob
 from otpost.event import EventName, SenderEvent
 from otpost.job import OtpJob
-from otpost.result import ResultError
+from otpost.result import ResultError, mask_number
 from otpost_worker.envelope import Defaults
 from otpost_worker.outcome import Error, Kind
 from otpost_worker.pacing import Lane
-from otpost_worker.standing import Heard, Signal, hear_outcome
+from otpost_worker.standing import Heard, Said, Signal, Topic, hear_outcome
 from otpost_worker.steps import name_concerned
-from otpost_worker.updates import AccountChange, ServiceTrouble, TemplateCategory, TemplateStatus
+from otpost_worker.updates import (
+    AccountChange,
+    NumberChange,
+    ServiceTrouble,
+    TemplateCategory,
+    TemplateQuality,
+    TemplateStatus,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,14 +31,20 @@ if TYPE_CHECKING:
     from otpost_worker.outcome import Refused
     from otpost_worker.updates import ProviderError, Update
 
+    _OfTemplate = TemplateStatus | TemplateCategory | TemplateQuality
+
 # A template in any of these cannot be sent (whatsapp.md, section 4); the others say nothing against it.
 CLOSED: Final = frozenset(
     {"PAUSED", "DISABLED", "REJECTED", "LOCKED", "LIMIT_EXCEEDED", "PENDING_DELETION", "DELETED", "ARCHIVED"}
 )
 OPENED: Final = frozenset({"APPROVED", "REINSTATED", "UNARCHIVED"})
+# It can still be sent, and will be disabled unless its quality gets better.
+WARNED: Final = frozenset({"FLAGGED"})
 AUTHENTICATION: Final = "AUTHENTICATION"
 # That somebody answers was known from the answer itself.
 _SAY_NOTHING: Final = frozenset({Signal.NOTHING, Signal.ANSWERED, Signal.UNANSWERED})
+_BAD_QUALITY: Final = frozenset({"RED", "LOW"})
+_PIN: Final = "PIN_"
 _ACCOUNT_REMEDY: Final = "see the account in Meta's WhatsApp Manager and Business Support Home"
 
 
@@ -52,14 +65,24 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Consequence:
-    """What follows for one sender: *event* for the world, where what the ledger is to hear is news to it.
+    """What follows for one sender: *event* for the world, and what its ledger is to hear, if anything.
 
-    Where it is to hear nothing, the event goes out in any case.
+    Where a hold begins or ends with it, the event goes out only if that was news to the ledger.
     """
 
     sender: str
     heard: Heard | None
     event: SenderEvent
+
+    @property
+    def holds_or_releases(self) -> bool:
+        """Whether it can begin or end a hold."""
+        return self.heard is not None and self.heard.signal is not Signal.NOTED
+
+    @property
+    def is_grave(self) -> bool:
+        """Whether an operator should see to it, although it holds nothing."""
+        return self.heard is not None and self.heard.said is not None and self.heard.said.notice is not None
 
 
 def concerned(accounts: Iterable[Account], *, account_id: str | None, number_id: str | None = None) -> list[Account]:
@@ -77,29 +100,39 @@ def concerned(accounts: Iterable[Account], *, account_id: str | None, number_id:
 def consequences(
     update: Update, accounts: Iterable[Account], *, now: float, refusal_of: Callable[[ProviderError], Refused]
 ) -> list[Consequence]:
-    """Judge *update*; nothing follows from most of them."""
+    """Judge *update*; nothing follows from those that concern no sender."""
     match update:
-        case TemplateStatus():
-            return [
-                one
-                for account in concerned(accounts, account_id=update.account_id)
-                if (one := _of_template(update, account, now)) is not None
-            ]
-        case TemplateCategory() if update.category != AUTHENTICATION:
-            return [_category_changed(update, one, now) for one in concerned(accounts, account_id=update.account_id)]
-        case AccountChange(blocked=True, until=float() as until) if until <= now:
-            # It comes days late, and is over.
-            return []
-        case AccountChange(blocked=bool()):
-            return [_of_account(update, one, now) for one in concerned(accounts, account_id=update.account_id)]
-        case ServiceTrouble():
+        case ServiceTrouble(account_id, number_id):
             refused = refusal_of(update.error)
             if refused.error.kind is not Kind.SENDER_HALTED:
                 return []
-            senders = concerned(accounts, account_id=update.account_id, number_id=update.number_id)
-            return [_halted(one, refused.error, now, said_at=None) for one in senders]
+            senders = concerned(accounts, account_id=account_id, number_id=number_id)
+            return [_halted(one, refused.error, now, None) for one in senders]
+        case TemplateStatus() | TemplateCategory() | TemplateQuality() | NumberChange() | AccountChange():
+            found = (_judge(update, one, now) for one in concerned(accounts, account_id=update.account_id))
+            return [one for one in found if one is not None]
         case _:
             return []
+
+
+def _judge(
+    update: TemplateStatus | TemplateCategory | TemplateQuality | NumberChange | AccountChange,
+    account: Account,
+    now: float,
+) -> Consequence | None:
+    match update:
+        case TemplateStatus():
+            return _of_template(update, account, now)
+        case TemplateCategory():
+            return _category_changed(update, account, now)
+        case TemplateQuality():
+            return _quality_changed(update, account, now, update.quality, grave=update.quality in _BAD_QUALITY)
+        case NumberChange():
+            return _number_changed(update, account, now)
+        case AccountChange():
+            return _of_account(update, account, now)
+        case _:  # pragma: no cover
+            assert_never(update)
 
 
 def hear_failure(
@@ -109,11 +142,31 @@ def hear_failure(
 
     *envelope*: the job's, with its body where that is kept. *claimed_at*: when its request began.
     """
+    lane = _lane_of_job(account, envelope, now)
+    if refused.error.kind is Kind.SENDER_HALTED:
+        refused = replace(refused, remedy=_ACCOUNT_REMEDY)
+    heard = hear_outcome(refused, lane, booked_at=claimed_at, started_at=claimed_at, ended_at=now, pair_failures=0)
+    unknown_recipient = heard.signal is Signal.PAIR_LIMITED and not lane.recipient
+    unknown_template = heard.signal is Signal.TEMPLATE_REFUSED and not lane.template
+    return None if heard.signal in _SAY_NOTHING or unknown_recipient or unknown_template else heard
+
+
+def note_category(error: Error, account: Account, envelope: Envelope, *, at: float, now: float) -> Heard | None:
+    """Take from a failure that only marketing templates can meet what an operator should know of the job's template.
+
+    None where that is not known any more.
+    """
+    lane = _lane_of_job(account, envelope, now)
+    notice = f"a message failed with {error.code}, which only MARKETING templates can meet: see its category"
+    return Heard(lane, Signal.NOTED, now, said=Said(Topic.CATEGORY, at, notice)) if lane.template else None
+
+
+def _lane_of_job(account: Account, envelope: Envelope, now: float) -> Lane:
     try:
         job = OtpJob.parse(envelope.body, now=now, published_at=envelope.published_at)
     except InvalidJob:  # it is not kept: neither its recipient nor its template is known
         job = None
-    lane = Lane(
+    return Lane(
         account.sender,
         account.quota,
         job.to if job else "",
@@ -123,12 +176,6 @@ def hear_failure(
         latest_start=0.0,
         deadline=0.0,
     )
-    if refused.error.kind is Kind.SENDER_HALTED:
-        refused = replace(refused, remedy=_ACCOUNT_REMEDY)
-    heard = hear_outcome(refused, lane, booked_at=claimed_at, started_at=claimed_at, ended_at=now, pair_failures=0)
-    unknown_recipient = heard.signal is Signal.PAIR_LIMITED and not lane.recipient
-    unknown_template = heard.signal is Signal.TEMPLATE_REFUSED and not lane.template
-    return None if heard.signal in _SAY_NOTHING or unknown_recipient or unknown_template else heard
 
 
 def category_changed(sender: str, error: Error, *, key: str, at: float) -> SenderEvent:
@@ -149,39 +196,88 @@ def _of_template(update: TemplateStatus, account: Account, now: float) -> Conseq
     if update.event in CLOSED:
         error = Error(Kind.TEMPLATE, title=f"The template is {update.event}{why}", detail=update.detail)
         remedy = "see the template in Meta's WhatsApp Manager; another approved one may be named in OTPOST_TEMPLATE"
-        heard = Heard(
-            _lane(account, update), Signal.TEMPLATE_CLOSED, now, error=error, remedy=remedy, said_at=update.at
-        )
+        said = Said(Topic.STATUS, at)
+        heard = Heard(_lane(account, update), Signal.TEMPLATE_CLOSED, now, error=error, remedy=remedy, said=said)
         return Consequence(account.sender, heard, _event(account, EventName.HALTED, at, update, error=error))
     if update.event in OPENED:
-        heard = Heard(_lane(account, update), Signal.TEMPLATE_OPENED, now, said_at=update.at)
+        heard = Heard(_lane(account, update), Signal.TEMPLATE_OPENED, now, said=Said(Topic.STATUS, at))
         return Consequence(account.sender, heard, _event(account, EventName.RESUMED, at, update))
+    if update.event in WARNED:
+        words = _words(f"{update.event}{why}", update.detail)
+        return _quality_changed(update, account, now, words, grave=True)
     return None
 
 
 def _category_changed(update: TemplateCategory, account: Account, now: float) -> Consequence:
     at = update.at if update.at is not None else now
     will = "will become" if update.impending else "has become"
-    detail = f"its category {will} {update.category}: it is no authentication template any more, and can be held back"
-    return Consequence(account.sender, None, _event(account, EventName.CATEGORY_CHANGED, at, update, detail=detail))
+    detail = f"its category {will} {update.category}"
+    grave = update.category != AUTHENTICATION
+    if grave:
+        detail += ": it is no authentication template any more, and can be held back"
+    said = Said(Topic.CATEGORY, at, detail if grave else None)
+    heard = Heard(_lane(account, update), Signal.NOTED, now, said=said)
+    return Consequence(account.sender, heard, _event(account, EventName.CATEGORY_CHANGED, at, update, detail=detail))
 
 
-def _of_account(update: AccountChange, account: Account, now: float) -> Consequence:
+def _quality_changed(
+    update: TemplateQuality | TemplateStatus, account: Account, now: float, words: str, *, grave: bool
+) -> Consequence:
     at = update.at if update.at is not None else now
+    detail = f"its quality is {words}" + (": it may be paused or disabled" if grave else "")
+    said = Said(Topic.QUALITY, at, detail if grave else None)
+    heard = Heard(_lane(account, update), Signal.NOTED, now, said=said)
+    event = _event(account, EventName.QUALITY_CHANGED, at, update, detail=detail)
+    return Consequence(account.sender, heard, event)
+
+
+def _number_changed(update: NumberChange, account: Account, now: float) -> Consequence:
+    at = update.at if update.at is not None else now
+    digits = "".join(one for one in update.display_number or "" if one.isdecimal())
+    detail = _words(f"number {mask_number(digits)}" if digits else "a number", update.event, update.detail)
+    # What was done to its PIN is no word about its quality, nor taken back by one.
+    topic = Topic.ACCOUNT if update.event.startswith(_PIN) else Topic.NUMBER
+    said = None if update.grave is None else Said(topic, at, detail if update.grave else None)
+    heard = Heard(_lane(account), Signal.NOTED, now, said=said) if said else None
+    about = "/".join(part for part in (update.event.lower(), digits[-4:]) if part)
+    return Consequence(account.sender, heard, _event(account, EventName.NUMBER_CHANGED, at, about=about, detail=detail))
+
+
+def _account_changed(update: AccountChange, account: Account, at: float, now: float) -> Consequence:
+    detail = _words(update.event, update.detail)
+    # That it will be disabled is taken back by its being disabled, and by its being reinstated.
+    topic = Topic.STATUS if update.event == "DISABLED_UPDATE" else Topic.ACCOUNT
+    heard = Heard(_lane(account), Signal.NOTED, now, said=Said(topic, at, detail)) if update.grave else None
+    event = _event(account, EventName.ACCOUNT_CHANGED, at, about=update.event.lower(), detail=detail)
+    return Consequence(account.sender, heard, event)
+
+
+def _words(*said: str | None) -> str:
+    return ", ".join(word for word in said if word)
+
+
+def _of_account(update: AccountChange, account: Account, now: float) -> Consequence | None:
+    at = update.at if update.at is not None else now
+    if update.blocked is None:
+        return _account_changed(update, account, at, now)
+    if update.until is not None and update.until <= now:
+        # It comes days late, and is over.
+        return None
     if update.blocked:
         error = Error(Kind.SENDER_HALTED, title=f"The account is blocked: {update.event}", detail=update.detail)
-        return _halted(account, error, now, said_at=update.at)
-    heard = Heard(_lane(account), Signal.ANSWERED, now, said_at=update.at)
+        return _halted(account, error, now, at)
+    heard = Heard(_lane(account), Signal.ANSWERED, now, said=Said(Topic.STATUS, at))
     return Consequence(account.sender, heard, _event(account, EventName.RESUMED, at))
 
 
-def _halted(account: Account, error: Error, now: float, *, said_at: float | None) -> Consequence:
-    heard = Heard(_lane(account), Signal.SENDER_REFUSED, now, error=error, remedy=_ACCOUNT_REMEDY, said_at=said_at)
+def _halted(account: Account, error: Error, now: float, said_at: float | None) -> Consequence:
+    said = None if said_at is None else Said(Topic.STATUS, said_at)
+    heard = Heard(_lane(account), Signal.SENDER_REFUSED, now, error=error, remedy=_ACCOUNT_REMEDY, said=said)
     at = now if said_at is None else said_at
     return Consequence(account.sender, heard, _event(account, EventName.HALTED, at, error=error))
 
 
-def _lane(account: Account, of: TemplateStatus | None = None) -> Lane:
+def _lane(account: Account, of: _OfTemplate | None = None) -> Lane:
     """Name the sender, and the template where it is about one; nothing is sent on it."""
     template, language = (of.template, of.language) if of else ("", "")
     return Lane(
@@ -193,15 +289,17 @@ def _event(
     account: Account,
     name: EventName,
     at: float,
-    of: TemplateStatus | TemplateCategory | None = None,
+    of: _OfTemplate | None = None,
     *,
+    about: str | None = None,
     detail: str | None = None,
     error: Error | None = None,
 ) -> SenderEvent:
-    about = name_concerned(account.sender, of.template if of else None, of.language if of else None)
+    concerned_one = name_concerned(account.sender, of.template if of else None, of.language if of else None)
+    named = f"{name}/{about}" if about else name
     return SenderEvent(
         # By the provider's time, so that the same webhook once more is the same event.
-        event_id=f"{about}/{name}/{round(at * 1000)}",
+        event_id=f"{concerned_one}/{named}/{round(at * 1000)}",
         sender=account.sender,
         name=name,
         at=datetime.fromtimestamp(at, UTC),

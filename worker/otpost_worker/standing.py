@@ -40,7 +40,30 @@ class Signal(StrEnum):
     # By webhook, which says nothing of whether the sender itself works:
     TEMPLATE_CLOSED = "template_closed"
     TEMPLATE_OPENED = "template_opened"
+    NOTED = "noted"  # something that an operator should know, and that stops nothing yet
     NOTHING = "nothing"
+
+
+class Topic(StrEnum):
+    """What a word said by webhook is about; on each topic the newest one counts."""
+
+    STATUS = "status"  # whether it may be sent at all
+    CATEGORY = "category"
+    QUALITY = "quality"
+    NUMBER = "number"
+    ACCOUNT = "account"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """When something was said, by the provider's clock.
+
+    *notice*: what an operator should know of it for as long as nothing newer is said; None where all is well.
+    """
+
+    topic: Topic
+    at: float
+    notice: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +72,8 @@ class Heard:
 
     *begun_at*: when the request began; for ``THROTTLED``, when its start was booked. *pause_s*: how long the
     provider says that its quota stays used up. *error*: what it said of the refusal; *remedy*: what an operator has
-    to do about it. *pair_until*: for ``PAIR_LIMITED``, until when the recipient waits. *said_at*: when it was said, by
-    the provider's clock, for what comes by webhook alone; None where nobody knows.
+    to do about it. *pair_until*: for ``PAIR_LIMITED``, until when the recipient waits. *said*: for what comes by
+    webhook alone.
     """
 
     lane: Lane
@@ -60,7 +83,7 @@ class Heard:
     error: Error | None = None
     remedy: str | None = None
     pair_until: float | None = None
-    said_at: float | None = None
+    said: Said | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +129,9 @@ class News:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """What was said last by webhook, of a sender or of one template: *news* is what was new with it."""
+    """What was said last on a topic, of a sender or of one template: *news* is what was new with it."""
 
-    said_at: float
+    said: Said
     signal: Signal
     news: tuple[News, ...]
 
@@ -119,11 +142,11 @@ def heed(heard: Heard, last: Word | None) -> tuple[News, ...] | None:
     The same once more, after a crash or from a second POST, is the same news. What comes late, behind a newer one,
     says nothing any more.
     """
-    if heard.said_at is None or last is None or heard.said_at > last.said_at:
+    if heard.said is None or last is None or heard.said.at > last.said.at:
         return None
-    if heard.said_at < last.said_at:
+    if heard.said.at < last.said.at:
         return ()
-    return last.news if heard.signal is last.signal else None
+    return last.news if (heard.said, heard.signal) == (last.said, last.signal) else None
 
 
 def signal_of(outcome: Outcome) -> Signal:
@@ -188,7 +211,7 @@ def hear_outcome(
 def hear(heard: Heard, standing: Standing, *, now: float) -> tuple[Standing, tuple[News, ...]]:
     """Apply a signal: returns what is to be kept, and what is news."""
     match heard.signal:
-        case Signal.NOTHING:
+        case Signal.NOTHING | Signal.NOTED:
             return standing, ()
         case Signal.UNANSWERED:
             return _unanswered(heard, standing, now)

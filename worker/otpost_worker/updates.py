@@ -112,7 +112,8 @@ class AccountChange:
     """Something about the account (WABA) as a whole.
 
     *blocked*: whether it may not send any more, or (False) may again; None where nothing is said of that. *event* is
-    the provider's word in capitals, *detail* what else is known. *until*: when a block ends by itself, in Unix seconds;
+    the provider's word in capitals, *detail* what else is known. *grave*: an operator should see to it, before it
+    becomes a block. *until*: when a block ends by itself, in Unix seconds;
     None where nobody says. No webhook tells of such an end, and the one that tells of the block may come days later.
     """
 
@@ -122,17 +123,22 @@ class AccountChange:
     detail: str | None
     at: float | None
     until: float | None = None
+    grave: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class NumberChange:
-    """Something about one business number, by its *display_number*: *event* such as THROUGHPUT_UPGRADE, FLAGGED."""
+    """Something about one business number, by its *display_number*: *event* such as THROUGHPUT_UPGRADE, FLAGGED.
+
+    *grave*: an operator should see to it; False where it is good, or takes back what was not; None where it is neither.
+    """
 
     account_id: str | None
     display_number: str | None
     event: str
     detail: str | None
     at: float | None
+    grave: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

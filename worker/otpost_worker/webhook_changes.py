@@ -30,6 +30,12 @@ _NO_MESSAGES: Final = "RESTRICTED_BIZ_INITIATED_MESSAGING"
 # How many of a list's members a detail may name.
 _MAX_NAMED: Final = 10
 _MAX_TEMPLATE: Final = 512
+_REVIEWED_WELL: Final = frozenset({"APPROVED", "PENDING"})
+# The others inform.
+_GRAVE_ALERTS: Final = frozenset({"CRITICAL", "WARNING"})
+_OVER: Final = frozenset({"RESOLVED", "DISMISSED"})
+# What says whether the number sends as before.
+_NUMBER_EVENTS: Final = {"FLAGGED": True, "DOWNGRADE": True, "UNFLAGGED": False, "UPGRADE": False}
 # For dates and limits, which are texts without a number that could be called, and for the business's own number.
 _MAX_WORDS: Final = 40
 
@@ -99,6 +105,7 @@ def account_update(value: Mapping[str, Any], around: Around) -> AccountChange | 
     blocked: bool | None = None
     until: float | None = None
     detail: str | None = None
+    grave = False
     match event:
         case None:
             return Ignored("account_update without an event")
@@ -107,22 +114,23 @@ def account_update(value: Mapping[str, Any], around: Around) -> AccountChange | 
         case "ACCOUNT_RECONNECTED":
             blocked = False
         case "ACCOUNT_VIOLATION":
-            detail = capitals(member(value, "violation_info").get("violation_type"))
+            detail, grave = capitals(member(value, "violation_info").get("violation_type")), True
         case "DISABLED_UPDATE":
             ban = member(value, "ban_info")
             state, day = capitals(ban.get("waba_ban_state")), line(ban.get("waba_ban_date"), _MAX_WORDS)
             blocked = {"DISABLE": True, "REINSTATE": False}.get(state or "")
-            detail = _together((state, f"on {day}" if day else None), " ")
+            detail, grave = _together((state, f"on {day}" if day else None), " "), blocked is None
         case "ACCOUNT_RESTRICTION":
             blocked, until, detail = _restrictions(value)
+            grave = blocked is None
         case "PARTNER_REMOVED":
-            detail = capitals(member(value, "disconnection_info").get("reason"))
+            detail, grave = capitals(member(value, "disconnection_info").get("reason")), True
         case _:
             # Prices, partners, countries, terms: nothing that could stop a message.
             pass
     # Of what concerns a partner, the entry's id is the partner's.
     account_id = identifier(member(value, "waba_info").get("waba_id")) or around.account_id
-    return AccountChange(account_id, event, blocked, detail, around.at, until)
+    return AccountChange(account_id, event, blocked, detail, around.at, until, grave)
 
 
 def _restrictions(value: Mapping[str, Any]) -> tuple[bool | None, float | None, str | None]:
@@ -150,7 +158,8 @@ def account_review(value: Mapping[str, Any], around: Around) -> AccountChange | 
     decision = capitals(value.get("decision"))
     if decision is None:
         return Ignored("account_review_update without a decision")
-    return AccountChange(around.account_id, "ACCOUNT_REVIEW_UPDATE", None, decision, around.at)
+    grave = decision not in _REVIEWED_WELL
+    return AccountChange(around.account_id, "ACCOUNT_REVIEW_UPDATE", None, decision, around.at, grave=grave)
 
 
 def account_alert(value: Mapping[str, Any], around: Around) -> AccountChange | Ignored:
@@ -159,15 +168,12 @@ def account_alert(value: Mapping[str, Any], around: Around) -> AccountChange | I
     event = capitals(alert.get("alert_type"))
     if event is None:
         return Ignored("account_alerts without a type")
+    severity, status = capitals(alert.get("alert_severity")), capitals(alert.get("alert_status"))
     detail = _together(
-        (
-            capitals(value.get("entity_type")),
-            capitals(alert.get("alert_severity")),
-            capitals(alert.get("alert_status")),
-            without_numbers(alert.get("alert_description")),
-        )
+        (capitals(value.get("entity_type")), severity, status, without_numbers(alert.get("alert_description")))
     )
-    return AccountChange(around.account_id, event, None, detail, around.at)
+    grave = severity in _GRAVE_ALERTS and status not in _OVER
+    return AccountChange(around.account_id, event, None, detail, around.at, grave=grave)
 
 
 def capability_update(value: Mapping[str, Any], around: Around) -> AccountChange | Ignored:
@@ -198,7 +204,8 @@ def number_quality(value: Mapping[str, Any], around: Around) -> NumberChange | I
         "a day": line(value.get("max_daily_conversations_per_business"), _MAX_WORDS),
     }
     detail = _together(f"{what} {limit}" for what, limit in limits.items() if limit)
-    return NumberChange(around.account_id, _display_number(value), event, detail, around.at)
+    grave = _NUMBER_EVENTS.get(event)
+    return NumberChange(around.account_id, _display_number(value), event, detail, around.at, grave)
 
 
 def security(value: Mapping[str, Any], around: Around) -> NumberChange | Ignored:
@@ -206,7 +213,7 @@ def security(value: Mapping[str, Any], around: Around) -> NumberChange | Ignored
     event = capitals(value.get("event"))
     if event is None:
         return Ignored("security without an event")
-    return NumberChange(around.account_id, _display_number(value), event, None, around.at)
+    return NumberChange(around.account_id, _display_number(value), event, None, around.at, grave=True)
 
 
 def _display_number(value: Mapping[str, Any]) -> str | None:

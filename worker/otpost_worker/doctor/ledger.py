@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from otpost_worker.agreement import Comparison
     from otpost_worker.doctor.facts import LedgerFacts
     from otpost_worker.doctor.findings import Finding
-    from otpost_worker.ports import HoldReport, SenderReport
+    from otpost_worker.ports import HoldReport, Notice, SenderReport
 
 _SAME_URL = "let OTPOST_LEDGER_URL name the ledger that the workers use"
 
@@ -84,8 +84,15 @@ def _judge_sender(name: str, report: SenderReport, rate: float) -> Iterator[Find
     if report.rate < rate:
         what = f"it sends {report.rate:g} messages a second in place of {rate:g}, as the provider found it too fast"
         yield warning("sender", where, what, "the rate grows back by itself; if it happens often, set a lower rate")
+    yield from (_judge_notice(where, notice) for notice in report.notices)
     if not report.holds and report.quota_until is None and report.rate >= rate:
         yield ok("sender", where, f"it is not held; {rate:g} messages a second")
+
+
+def _judge_notice(where: str, notice: Notice) -> Finding:
+    what = f"template {notice.template} ({notice.language}): {notice.text}" if notice.template else notice.text
+    remedy = "see it in Meta's WhatsApp Manager; this is shown until a newer webhook takes it back, for 8 days at most"
+    return warning("sender", where, f"{what}; said at {rfc3339(notice.at)}", remedy)
 
 
 def _judge_hold(where: str, hold: HoldReport) -> Finding:

@@ -20,8 +20,8 @@ from otpost_worker.pacing import (
     pace,
     put_off,
 )
-from otpost_worker.ports import HoldReport, SenderReport
-from otpost_worker.standing import WORD_KEPT_S, Standing, Word, hear, heed
+from otpost_worker.ports import HoldReport, Notice, SenderReport
+from otpost_worker.standing import WORD_KEPT_S, Standing, Topic, Word, hear, heed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -65,7 +65,7 @@ class Limits:
     pairs: dict[tuple[str, str], float] = field(default_factory=dict)
     turns: dict[tuple[str, int, int], float] = field(default_factory=dict)
     # With the time until which each is kept.
-    words: dict[tuple[str, str, str], tuple[Word, float]] = field(default_factory=dict)
+    words: dict[tuple[str, str, str, Topic], tuple[Word, float]] = field(default_factory=dict)
 
     def pace(self, request: ClaimRequest, lane: Lane, now: float) -> Pace:
         """Find the request's start and book it."""
@@ -117,14 +117,15 @@ class Limits:
 
     def hear_word(self, heard: Heard, now: float) -> tuple[News, ...]:
         """Keep what was said by webhook, unless something newer was; see ``standing.heed``."""
-        key = (heard.lane.sender, heard.lane.template, heard.lane.language)
+        if heard.said is None:
+            return self.hear(heard, None, now)
+        key = (heard.lane.sender, heard.lane.template, heard.lane.language, heard.said.topic)
         last, kept_until = self.words.get(key, (None, 0.0))
         known = heed(heard, last if kept_until > now else None)
         if known is not None:
             return known
         news = self.hear(heard, None, now)
-        if heard.said_at is not None:
-            self.words[key] = (Word(heard.said_at, heard.signal, news), now + WORD_KEPT_S)
+        self.words[key] = (Word(heard.said, heard.signal, news), now + WORD_KEPT_S)
         return news
 
     def _put_off(self, heard: Heard, retry: tuple[str, int, int] | None, now: float) -> None:
@@ -195,5 +196,10 @@ class Limits:
                 HoldReport(held.hold, template or None, language or None, held.error, held.remedy)
                 for (sender, template, language), held in sorted(self.holds.items(), key=lambda item: item[0])
                 if sender == name
+            ),
+            tuple(
+                Notice(topic, template or None, language or None, word.said.notice, word.said.at)
+                for (sender, template, language, topic), (word, until) in sorted(self.words.items())
+                if sender == name and word.said.notice is not None and until > now
             ),
         )

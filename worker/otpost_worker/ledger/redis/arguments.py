@@ -102,6 +102,14 @@ def amendment_arguments(story: JobStory, amendment: Amendment, offset: ClockOffs
     )
 
 
+def said_arguments(heard: Heard) -> Arguments:
+    """Write what was said by webhook, and on what, by the provider's clock."""
+    said = heard.said
+    if said is None:
+        return "", "", ""
+    return f"{said.topic}/{template_of(heard.lane)}", number(said.at), said.notice or ""
+
+
 def heard_arguments(heard: Heard, retry: tuple[str, int, int] | None, offset: ClockOffset) -> Arguments:
     """Write what an outcome says about its sender and its recipient; *retry* is the attempt that follows, if any."""
     return (

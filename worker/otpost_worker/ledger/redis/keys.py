@@ -51,9 +51,9 @@ def holds_key(sender: str) -> str:
     return f"{PREFIX}holds:{sender}"
 
 
-def word_key(lane: Lane) -> str:
-    """Name what was said last by webhook of a sender, or of one of its templates."""
-    return f"{PREFIX}word:{lane.sender}:{lane.template}/{lane.language}"
+def words_key(sender: str) -> str:
+    """Name what was said last by webhook of a sender and of its templates."""
+    return f"{PREFIX}words:{sender}"
 
 
 def lane_keys(job_id: str, lane: Lane, identity: str) -> tuple[str, ...]:

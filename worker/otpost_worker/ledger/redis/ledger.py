@@ -26,6 +26,7 @@ from otpost_worker.ledger.redis.arguments import (
     heard_arguments,
     lane_arguments,
     number,
+    said_arguments,
     step_arguments,
     wish_arguments,
 )
@@ -38,7 +39,7 @@ from otpost_worker.ledger.redis.keys import (
     lane_keys,
     message_key,
     turns_key,
-    word_key,
+    words_key,
 )
 from otpost_worker.ledger.redis.reading import SCHEMA_VERSION, RedisReader
 from otpost_worker.ledger.redis.scripts import read_scripts
@@ -209,8 +210,8 @@ class RedisLedger(RedisReader):
         offset, lane = self._offset, heard.lane
         (told,) = await self._ask(
             self._scripts.hear,
-            [*lane_keys("", lane, self._identity), word_key(lane)],
-            lambda: (*heard_arguments(heard, None, offset), "" if heard.said_at is None else number(heard.said_at)),
+            [*lane_keys("", lane, self._identity), words_key(lane.sender)],
+            lambda: (*said_arguments(heard), *heard_arguments(heard, None, offset)),
         )
         return replies.news(told, heard, offset)
 

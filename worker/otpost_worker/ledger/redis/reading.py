@@ -17,6 +17,7 @@ from otpost_worker.ledger.redis.keys import (
     quota_key,
     sender_key,
     turns_key,
+    words_key,
 )
 from otpost_worker.ledger.redis.link import Link
 from otpost_worker.ledger.redis.offset import ClockOffset
@@ -119,13 +120,14 @@ class RedisReader:
                     ("HMGET", sender_key(sender), "cut_rate", "cut_at"),
                     ("HGET", quota_key(quotas[sender]), "until"),
                     ("HGETALL", holds_key(sender)),
+                    ("HGETALL", words_key(sender)),
                 )
             )
         )
-        cuts, until, holds = answers[0::3], answers[1::3], answers[2::3]
+        of_each = zip(answers[0::4], answers[1::4], answers[2::4], answers[3::4], strict=True)
         return {
-            sender: replies.sender_report(cut, quota, held, rate=rate, now=now, offset=self._offset)
-            for (sender, rate), cut, quota, held in zip(rates.items(), cuts, until, holds, strict=True)
+            sender: replies.sender_report(*known, rate=rate, now=now, offset=self._offset)
+            for (sender, rate), known in zip(rates.items(), of_each, strict=True)
         }
 
     async def story(self, job_id: str) -> tuple[RunStory, ...]:

@@ -23,15 +23,16 @@ from otpost_worker.ports import (
     Lapsed,
     MustEnd,
     NoRoom,
+    Notice,
     Recorded,
     SenderReport,
     Ticket,
 )
-from otpost_worker.standing import Change, News
+from otpost_worker.standing import Change, News, Topic
 from otpost_worker.stories import AttemptStory, JobStory, RunStory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from otpost_worker.ledger.redis.offset import ClockOffset
     from otpost_worker.standing import Heard
@@ -124,6 +125,7 @@ def sender_report(
     cut: Sequence[bytes | None],
     quota_until: bytes | None,
     holds: Mapping[bytes, bytes],
+    words: Mapping[bytes, bytes],
     *,
     rate: float,
     now: float,
@@ -142,7 +144,15 @@ def sender_report(
             for field, hold in found
             if not field or float(hold["probe_at"]) > now - HOLD_KEPT_S
         ),
+        tuple(_notices(words, now)),
     )
+
+
+def _notices(words: Mapping[bytes, bytes], now: float) -> Iterator[Notice]:
+    told = [(*field.decode().split("/"), orjson.loads(word)) for field, word in words.items()]
+    for topic, template, language, word in sorted(told, key=lambda one: (one[1], one[2], one[0])):
+        if "notice" in word and float(word["kept_until"]) > now:
+            yield Notice(Topic(topic), template or None, language or None, word["notice"], float(word["said_at"]))
 
 
 def _hold_report(field: str, hold: Mapping[str, str], offset: ClockOffset) -> HoldReport:

@@ -25,8 +25,8 @@ from otpost_worker.pacing import (
     pace,
     put_off,
 )
-from otpost_worker.ports import HoldReport, SenderReport
-from otpost_worker.standing import WORD_KEPT_S, Signal, Standing, Word, hear, heed
+from otpost_worker.ports import HoldReport, Notice, SenderReport
+from otpost_worker.standing import WORD_KEPT_S, Said, Signal, Standing, Topic, Word, hear, heed
 
 if TYPE_CHECKING:
     import sqlite3
@@ -149,22 +149,29 @@ def hear_signal(
 
 def hear_word(db: sqlite3.Connection, heard: Heard, now: float, key: bytes) -> tuple[News, ...]:
     """Keep what was said by webhook, unless something newer was; see ``standing.heed``."""
-    about = (heard.lane.sender, heard.lane.template, heard.lane.language)
+    said, lane = heard.said, heard.lane
+    if said is None:
+        return hear_signal(db, heard, None, now, key)
+    about = (lane.sender, lane.template, lane.language, said.topic)
     row = db.execute(
-        "SELECT said_at, signal, news FROM words WHERE sender = ? AND template = ? AND language = ? AND kept_until > ?",
+        "SELECT said_at, notice, signal, news FROM words"
+        " WHERE sender = ? AND template = ? AND language = ? AND topic = ? AND kept_until > ?",
         (*about, now),
     ).fetchone()
-    known = heed(heard, Word(row[0], Signal(row[1]), news_from_json(row[2])) if row else None)
+    known = heed(heard, _word(said.topic, *row) if row else None)
     if known is not None:
         return known
     news = hear_signal(db, heard, None, now, key)
-    if heard.said_at is not None:
-        db.execute(
-            "INSERT OR REPLACE INTO words (sender, template, language, said_at, signal, news, kept_until)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (*about, heard.said_at, heard.signal, news_to_json(news), now + WORD_KEPT_S),
-        )
+    db.execute(
+        "INSERT OR REPLACE INTO words (sender, template, language, topic, said_at, notice, signal, news, kept_until)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*about, said.at, said.notice, heard.signal, news_to_json(news), now + WORD_KEPT_S),
+    )
     return news
+
+
+def _word(topic: Topic, said_at: float, notice: str | None, signal: str, news: bytes) -> Word:
+    return Word(Said(topic, said_at, notice), Signal(signal), news_from_json(news))
 
 
 def _put_off_pair(
@@ -246,6 +253,11 @@ def _report(db: sqlite3.Connection, sender: str, rate: float, quota: str, now: f
         " ORDER BY template, language",
         (sender,),
     )
+    notices = db.execute(
+        "SELECT topic, template, language, notice, said_at FROM words"
+        " WHERE sender = ? AND notice NOT NULL AND kept_until > ? ORDER BY template, language, topic",
+        (sender, now),
+    )
     return SenderReport(
         current_rate(rate, _cut(*row) if row else None, now),
         until[0] if until else None,
@@ -258,6 +270,10 @@ def _report(db: sqlite3.Connection, sender: str, rate: float, quota: str, now: f
                 remedy,
             )
             for template, language, since, probe_at, probes, error, remedy in holds
+        ),
+        tuple(
+            Notice(Topic(topic), template or None, language or None, text, said_at)
+            for topic, template, language, text, said_at in notices
         ),
     )
 

@@ -71,11 +71,13 @@ SCHEMA: Final = (
         sender TEXT NOT NULL,
         template TEXT NOT NULL,             -- '' with language '': said of the sender as a whole
         language TEXT NOT NULL,
+        topic TEXT NOT NULL,
         said_at REAL NOT NULL,              -- by the provider's clock
         signal TEXT NOT NULL,
+        notice TEXT,                        -- what an operator should know of it
         news BLOB NOT NULL,                 -- what it changed, as JSON
         kept_until REAL NOT NULL,
-        PRIMARY KEY (sender, template, language)
+        PRIMARY KEY (sender, template, language, topic)
     ) WITHOUT ROWID""",
     """CREATE TABLE IF NOT EXISTS pairs (
         sender TEXT NOT NULL,

@@ -76,7 +76,7 @@ end
 
 local function hear(heard, standing, now)
     local news, signal = {}, heard.signal
-    if signal == "nothing" then
+    if signal == "nothing" or signal == "noted" then
         return news
     end
     if signal == "unanswered" then
