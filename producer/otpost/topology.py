@@ -40,6 +40,7 @@ HEADER_REASON: Final = "otpost-reason"
 HEADER_ERROR: Final = "otpost-error"
 HEADER_DIED_AT: Final = "otpost-died-at"
 HEADER_SENDER: Final = "otpost-sender"
+HEADER_UPDATES: Final = "otpost-updates"
 HEADER_TRACEPARENT: Final = "traceparent"
 
 DELAY_LEVELS: Final = 15

@@ -18,6 +18,7 @@ from otpost_worker.sender_reports import category_changed, consequences, hear_fa
 from otpost_worker.statuses import Follow, Heard, Later, Nothing, Terms, Verdict, follow, hearing_of, miss
 from otpost_worker.steps import sender_event
 from otpost_worker.updates import Ignored, MessageReport, NotRequested, Posted, Preference, ProviderError, Reported
+from otpost_worker.webhook_updates import WebhookUpdates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -87,7 +88,6 @@ class DeliveryReports:
         self._observer = observer
         self._clock = clock
         self._random = random
-        self._read = read
         self._write = write
         self._place_of = place_of
         self._refusal_of = refusal_of
@@ -98,22 +98,30 @@ class DeliveryReports:
         self._marketing_only = marketing_only
         self._tell = tell
         self._ignored_kinds: set[str] = set()
+        self._updates = WebhookUpdates(
+            read=read, write=write, job_of=self._job_of, hear=self._take_one, broker=broker, observer=observer
+        )
 
     async def take(self, posted: Posted) -> None:
         """Take everything that a webhook says."""
-        for index, update in enumerate(self._read(posted.body)):
-            match update:
-                case MessageReport():
-                    # The same report twice in one body is a copy, and not the same message once more.
-                    await self._report(update, replace(posted, token=f"{posted.token}/{index}"))
-                case Ignored(what):
-                    self._ignored(what)
-                case NotRequested():
-                    await self._not_requested(update)
-                case Preference():
-                    self._observer.report_heard("preference")
-                case _:
-                    await self._concern(update)
+        await self._updates.take(posted)
+
+    async def _take_one(self, update: Update, posted: Posted) -> None:
+        match update:
+            case MessageReport():
+                await self._report(update, posted)
+            case Ignored(what):
+                self._ignored(what)
+            case NotRequested():
+                await self._not_requested(update)
+            case Preference():
+                self._observer.report_heard("preference")
+            case _:
+                await self._concern(update)
+
+    def _job_of(self, report: MessageReport) -> str | None:
+        place = self._place_of(report.callback) if report.callback else None
+        return None if place is None else place[0]
 
     def _ignored(self, what: str) -> None:
         self._observer.report_heard("ignored")

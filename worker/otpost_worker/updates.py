@@ -11,11 +11,13 @@ class Posted:
     """What the provider has posted, as it came; the ``repr`` hides it.
 
     *token* tells it from everything else that is posted, and is the same when it comes back; *tries*: how often it did.
+    *only*: which of its updates are left to be seen to, from 0 on; none named are all of them.
     """
 
     body: bytes
     token: str
     tries: int = 0
+    only: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         """Everything that holds no number."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
@@ -10,7 +11,7 @@ import orjson
 
 from otpost.job import is_job_id
 from otpost.rabbitmq import properties
-from otpost.topology import HEADER_ATTEMPT
+from otpost.topology import HEADER_ATTEMPT, HEADER_UPDATES
 from otpost_worker.brokers.rabbitmq.messages import text_of
 from otpost_worker.updates import Posted
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 WEBHOOK_TYPE: Final = "otpost.webhook.v1"
 CHECK_TYPE: Final = "otpost.check.v1"
 _MAX_TRIES: Final = 1000
+# As many as fit into a body of 3 MB, and more.
+_INDICES: Final = re.compile(r"[0-9]{1,7}(?:,[0-9]{1,7}){0,9999}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +44,21 @@ def posted_of(message: DeliveredMessage) -> Posted:
     headers: dict[str, Any] = told.headers or {}
     tries = headers.get(HEADER_ATTEMPT)
     token = text_of(told.correlation_id) or text_of(told.message_id) or uuid4().hex
-    return Posted(message.body, token, tries if type(tries) is int and 0 <= tries <= _MAX_TRIES else 0)
+    only = text_of(headers.get(HEADER_UPDATES)) or ""
+    return Posted(
+        message.body,
+        token,
+        tries if type(tries) is int and 0 <= tries <= _MAX_TRIES else 0,
+        tuple(map(int, only.split(","))) if _INDICES.fullmatch(only) else (),
+    )
 
 
 def webhook_properties(posted: Posted) -> spec.Basic.Properties:
     """Build the properties of a report that is to come back: an id of its own, and the token of what it came with."""
-    return properties(
-        kind=WEBHOOK_TYPE,
-        message_id=uuid4().hex,
-        correlation_id=posted.token,
-        headers={HEADER_ATTEMPT: posted.tries},
-    )
+    headers: dict[str, str | int] = {HEADER_ATTEMPT: posted.tries}
+    if posted.only:
+        headers[HEADER_UPDATES] = ",".join(map(str, posted.only))
+    return properties(kind=WEBHOOK_TYPE, message_id=uuid4().hex, correlation_id=posted.token, headers=headers)
 
 
 def check_properties() -> spec.Basic.Properties:
