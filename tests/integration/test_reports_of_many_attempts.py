@@ -144,6 +144,19 @@ async def test_a_webhook_that_comes_again_when_the_retry_is_over_begins_no_other
     assert (world.heard, world.letters) == (before, [])
 
 
+@pytest.mark.parametrize("status", ["sent", "delivered"])
+@pytest.mark.parametrize("point", [("after", "record"), ("before", "event"), ("after", "event")])
+async def test_a_late_report_of_a_lost_attempt_tells_no_second_end_also_when_it_comes_again_after_a_crash(
+    place: Implementation, point: tuple[str, str], status: str
+) -> None:
+    world, reporting = await sent(place, LOST, ACCEPTED_LATER)
+    world.fate.crash_at = point
+    await reporting.post(report(status, NOW + 9), token="post-1")
+    assert world.fate.crashes == 1
+    assert world.ends == ["job-1/1/2/accepted"]
+    assert world.heard == ["job-1/1/1/retrying", "job-1/1/2/accepted", f"job-1/1/1/{status}"]
+
+
 async def test_one_id_stands_for_one_event_where_an_unknown_attempt_is_settled_and_then_taken_back(
     place: Implementation,
 ) -> None:

@@ -152,13 +152,13 @@ def _arrived(place: Place, heard: Heard, terms: Terms) -> Follow:
     event = Step(_event(place, heard.hearing, heard.at, heard.message_id, terms))
     latency_s = _latency_s(place, heard, terms) if delivery else None
     if _settles(place, delivery=delivery):
-        settled = attempt.reports.get(Hearing.SETTLED) or Report(terms.now, heard.token)
-        reports[Hearing.SETTLED] = replace(settled, token=heard.token)
         # That it was tried again is told already, and the run's events are read off that one.
         before = Step(attempt.step.event) if attempt.step else None
         amendment = replace(amendment, change=AttemptChange(State.SETTLED, step=before))
         if run.end is not None:
             return Follow(amendment, (event,), latency_s)
+        settled = attempt.reports.get(Hearing.SETTLED) or Report(terms.now, heard.token)
+        reports[Hearing.SETTLED] = replace(settled, token=heard.token)
         end = _accepted_again(place, settled, heard.message_id, replace(terms, watch_s=None) if delivery else terms)
         body = b"" if delivery or terms.watch_s is None else terms.cover(run.envelope).body
         return Follow(replace(amendment, end=end, body=body), (end, event), latency_s)
