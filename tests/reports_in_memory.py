@@ -92,7 +92,7 @@ class Reporting:
             write=lambda one: self.body_of((one,)),
             place_of=_place_of,
             refusal_of=lambda error: Refused(Error(KINDS[error.code or 0], error.code, error.title)),
-            policy_of=lambda _: world.policy,
+            policy=world.policy,
             watch_s_of=lambda _: world.watch.sent_s if world.watch else None,
             provider="in memory",
             accounts=self.accounts,

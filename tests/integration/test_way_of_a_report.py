@@ -596,6 +596,16 @@ async def test_a_process_that_dies_behind_a_failure_leaves_told_what_it_says_of_
     assert await holds(world) == [(None, None)]
 
 
+async def test_what_is_taken_back_is_counted_so_that_ends_add_up_to_jobs(place: Implementation) -> None:
+    world, reporting = await sent(place, ACCEPTED, ACCEPTED_LATER)
+    await reporting.post(report("failed", NOW + 2, code=131049), token="post-1")
+    await world.run()
+    count = world.metrics.registry.get_sample_value
+    assert count("otpost_results_total", {"sender": "default", "status": "accepted"}) == 2.0
+    assert count("otpost_taken_back_total", {"sender": "default"}) == 1.0
+    assert count("otpost_jobs_received_total", {"sender": "default"}) == 1.0
+
+
 async def test_failures_are_counted_by_kind_and_code(
     place: Implementation,
 ) -> None:

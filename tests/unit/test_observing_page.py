@@ -54,6 +54,8 @@ def test_what_an_alert_counts_is_there_at_zero_before_it_happens_first() -> None
     counted = re.findall(r"(?:rate|increase)\((otpost_\w+)(?:\{(.*?)\})?\[", PAGE)
     assert ("otpost_unlisted_answers_total", "") in counted
     for name, label in counted:
-        series = [line for line in fresh.splitlines() if line.startswith(name + "{") and label in line]
-        assert series, name
-        assert all(line.endswith(" 0.0") for line in series)
+        what, _, values = label.partition("=~")
+        for one in [f'{what}="{value}"' for value in values.strip('"').split("|")] if values else [label]:
+            series = [line for line in fresh.splitlines() if line.startswith(name + "{") and one in line]
+            assert series, (name, one)
+            assert all(line.endswith(" 0.0") for line in series)

@@ -114,6 +114,7 @@ def test_a_worker_for_some_of_the_senders_knows_their_quotas_by_the_same_names()
     only_default = settings.serving({"default"})
     assert list(only_default.senders) == ["default"]
     assert only_default.quota_of("default") == "bank"
+    assert list(only_default.configured) == ["bank", "default", "shop"]
     assert settings.serving({"shop", "default"}).serving({"default"}).quota_of("default") == "bank"
 
 

@@ -36,7 +36,7 @@ from otpost_worker.outage_log import OutageLog
 from otpost_worker.ports import LedgerUnavailable
 from otpost_worker.providers.cloud_api import PROVIDER, CloudApi
 from otpost_worker.providers.http import open_session
-from otpost_worker.report_intake import accounts_of, checks_due, delivery_reports, watch_of, webhooks
+from otpost_worker.report_intake import checks_due, delivery_reports, watch_of, webhooks
 from otpost_worker.senders import SenderWatch
 from otpost_worker.worker import InFlight, RestingPlaces, job_key
 from otpost_worker.wrapping import UNWRAPPED
@@ -83,7 +83,7 @@ async def run_worker(
                 timeout_s=settings.http_timeout_s,
             )
         )
-        metrics, readiness = Metrics(settings.senders), Readiness()
+        metrics, readiness = Metrics(settings.configured), Readiness()
         if settings.http_port is not None:
             await resources.enter_async_context(
                 serve_health(settings.http_host, settings.http_port, readiness, metrics)
@@ -119,7 +119,8 @@ async def run_worker(
         ours = {name: deliverer(sender) for name, sender in senders.items()}
         in_reports = InFlight(tasks)
         reports = delivery_reports(
-            senders,
+            settings,
+            policy=_policy(settings),
             ledger=asked,
             broker=broker,
             codes=codes,
@@ -127,7 +128,6 @@ async def run_worker(
             clock=clock,
             background=in_reports.background,
             tell=sender_watch.hear,
-            accounts=accounts_of(settings),
         )
         dropped = DroppedReader(
             broker,
@@ -289,6 +289,14 @@ def _dropped(reader: DroppedReader, in_flight: InFlight, wrappers: Wrappers) -> 
     return Subscription(DROPPED, _DROPPED_PREFETCH, take)
 
 
+def _policy(settings: Settings) -> Policy:
+    return Policy(
+        timeout_s=settings.http_timeout_s,
+        max_attempts=settings.max_attempts,
+        resend_unknown=settings.unknown_outcome == "resend",
+    )
+
+
 def _sender(
     name: str,
     one: SenderSettings,
@@ -303,11 +311,7 @@ def _sender(
         name=name,
         provider=wrappers.provider(CloudApi(account_of(name, one), session, clock=clock, clock_watch=clock_watch)),
         defaults=Defaults(one.template, one.language),
-        policy=Policy(
-            timeout_s=settings.http_timeout_s,
-            max_attempts=settings.max_attempts,
-            resend_unknown=settings.unknown_outcome == "resend",
-        ),
+        policy=_policy(settings),
         rate=one.rate,
         quota=settings.quota_of(name),
         watch=watch_of(one),

@@ -14,7 +14,7 @@ import structlog
 
 from otpost.event import EventName, SenderEvent
 from otpost_worker.ports import Recorded
-from otpost_worker.sender_reports import category_changed, consequences, hear_failure, note_category
+from otpost_worker.sender_reports import category_changed, concerns_nobody, consequences, hear_failure, note_category
 from otpost_worker.statuses import Follow, Heard, Later, Nothing, Terms, Verdict, follow, hearing_of, miss
 from otpost_worker.steps import sender_event
 from otpost_worker.updates import Ignored, MessageReport, NotRequested, Posted, Preference, ProviderError, Reported
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from otpost_worker.standing import Heard as SenderHeard
     from otpost_worker.standing import News
     from otpost_worker.stories import JobStory
-    from otpost_worker.updates import Update
+    from otpost_worker.updates import OfAccount, Update
 
 # A report may overtake the record of what it is about, and ours may be held up by a ledger that is away: in all it is
 # tried for about four minutes, which is longer than any of that takes.
@@ -43,6 +43,11 @@ PAUSES_OF_STRANGERS_S: Final = (1.0, 4.0, 15.0, 40.0)
 
 # A kind's name is the sender's to choose, so that there is no end to them.
 _MAX_IGNORED_KINDS: Final = 100
+_MAX_STRANGERS: Final = 100
+_NAME_THE_ACCOUNT: Final = (
+    "if it is the WhatsApp Business Account of one of our senders, say so: OTPOST_WABA_ID, or waba_id of each sender "
+    "in the senders file"
+)
 _NO_ERROR: Final = ProviderError(None)
 
 _log = structlog.get_logger("otpost.reports")
@@ -52,8 +57,8 @@ class DeliveryReports:
     """Takes what the provider reports; safe to use for many reports at once.
 
     *read*: reads a webhook's body. *write*: makes a body of one report. *place_of*: reads our own word for an attempt.
-    *refusal_of*: what a failure means by the provider's table. *policy_of*, *watch_s_of*: those of a sender, by its
-    name; *watch_s_of* gives None where no deliveries are watched. *provider*: what results call it. *accounts*: the
+    *refusal_of*: what a failure means by the provider's table. *watch_s_of*: that of a sender, by its name; it
+    gives None where no deliveries are watched. *provider*: what results call it. *accounts*: the
     senders by the provider's names. *marketing_only*: whether only templates of another category can meet an error's
     code. *tell* hears what is new about a sender.
     """
@@ -73,7 +78,7 @@ class DeliveryReports:
         write: Callable[[MessageReport], bytes],
         place_of: Callable[[str], tuple[str, int, int] | None],
         refusal_of: Callable[[ProviderError], Refused],
-        policy_of: Callable[[str], Policy],
+        policy: Policy,
         watch_s_of: Callable[[str], float | None],
         provider: str,
         accounts: Sequence[Account],
@@ -91,7 +96,7 @@ class DeliveryReports:
         self._write = write
         self._place_of = place_of
         self._refusal_of = refusal_of
-        self._policy_of = policy_of
+        self._policy = policy
         self._watch_s_of = watch_s_of
         self._provider = provider
         self._accounts = accounts
@@ -101,6 +106,7 @@ class DeliveryReports:
         self._updates = WebhookUpdates(
             read=read, write=write, job_of=self._job_of, hear=self._take_one, broker=broker, observer=observer
         )
+        self._strangers: set[str | None] = set()
 
     async def take(self, posted: Posted) -> None:
         """Take everything that a webhook says."""
@@ -130,9 +136,11 @@ class DeliveryReports:
             self._ignored_kinds.add(what)
             _log.info("webhook.ignored", what=what)
 
-    async def _concern(self, update: Update) -> None:
+    async def _concern(self, update: OfAccount) -> None:
         """See to what is said of senders."""
         self._observer.report_heard("sender")
+        if concerns_nobody(update, self._accounts):
+            self._warn_of_stranger(update.account_id)
         for one in consequences(update, self._accounts, now=self._clock(), refusal_of=self._refusal_of):
             news = await self._hear(one.heard) if one.heard else ()
             if news or not one.holds_or_releases:
@@ -141,6 +149,11 @@ class DeliveryReports:
                 _say(one.event, grave=one.is_grave)
             for new in news:
                 self._tell(new)
+
+    def _warn_of_stranger(self, account_id: str | None) -> None:
+        if account_id not in self._strangers and len(self._strangers) < _MAX_STRANGERS:
+            self._strangers.add(account_id)
+            _log.warning("webhook.concerns_nobody", account_id=account_id, remedy=_NAME_THE_ACCOUNT)
 
     async def _not_requested(self, update: NotRequested) -> None:
         """Tell whose code somebody got who had not asked for one."""
@@ -151,7 +164,7 @@ class DeliveryReports:
             _log.info("report.of_no_job", status="not_requested")
             return
         job_id, run, attempt = place
-        sender = next(one.envelope.sender for one in story.runs if one.run == run)
+        sender = _sender_of(story, run)
         at = update.at if update.at is not None else self._clock()
         event = SenderEvent(
             event_id=f"{job_id}/{run}/{attempt}/{EventName.CODE_NOT_REQUESTED}",
@@ -268,6 +281,8 @@ class DeliveryReports:
             # Somebody may have written to the job meanwhile: then it is another story.
             if await self._records.insist(lambda: self._ledger.amend(story, amendment)):  # noqa: B023 - awaited here
                 await self._publish(verdict, story, run)
+                if amendment.reopened:
+                    self._observer.taken_back(_sender_of(story, run))
                 return verdict
 
     async def _publish(self, follow_up: Follow, story: JobStory, run: int, *, again: bool = False) -> None:
@@ -289,15 +304,19 @@ class DeliveryReports:
         await self._broker.postpone_report(later, pauses_s[posted.tries])
 
     def _terms(self, story: JobStory, run: int) -> Terms:
-        sender = next((one.envelope.sender for one in story.runs if one.run == run), "")
         return Terms(
             now=self._clock(),
             random=self._random(),
-            policy=self._policy_of(sender),
+            policy=self._policy,
             provider=self._provider,
-            watch_s=self._watch_s_of(sender),
+            watch_s=self._watch_s_of(_sender_of(story, run)),
             cover=self._codes.cover,
         )
+
+
+def _sender_of(story: JobStory, run: int) -> str:
+    """Name the sender of *run*; "" where there is no such run."""
+    return next((one.envelope.sender for one in story.runs if one.run == run), "")
 
 
 def _say(event: SenderEvent, *, grave: bool) -> None:

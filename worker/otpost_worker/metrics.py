@@ -28,7 +28,9 @@ _WAIT_BUCKETS_S: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0,
 _LEFT_BUCKETS_S: Final = (5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 1800.0, 5400.0)
 _RETRY_BUCKETS_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 60.0, 120.0, 300.0, 900.0)
 _DELIVERY_BUCKETS_S: Final = (1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-_ENDS: Final = (Status.ACCEPTED, Status.FAILED, Status.EXPIRED, Status.RETRYING)
+# What alerts count: the others begin when they happen first.
+_STATUSES: Final = (Status.ACCEPTED, Status.FAILED, Status.EXPIRED, Status.RETRYING, Status.UNDELIVERED)
+_REPORTED: Final = ("sent", "delivered", "read", "failed", "silence")
 
 
 class Metrics(ProcessMetrics):
@@ -65,6 +67,7 @@ class Metrics(ProcessMetrics):
             "otpost_webhook_reports", "What webhooks reported, one by one, and what was missed.", ["what"],
             registry=self.registry,
         )  # fmt: skip
+        self._taken_back = self._counter("taken_back", "Jobs that were accepted, and are tried again by a webhook.")
         self._failures = self._counter(
             "reported_failures", "Messages that the provider had taken and reported as failed.", "kind", "code"
         )
@@ -79,6 +82,8 @@ class Metrics(ProcessMetrics):
         self._held = self._gauge("sender_held", "Whether the sender is halted, or one of its templates held.", "what")
         self._notices = self._gauge("sender_notices", "Warnings by webhook that no later one has taken back.")
         self._rate = self._gauge("sender_rate", "Messages a second that the sender may send now.")
+        for what in _REPORTED:
+            self._reports.labels(what)
         for sender in self._senders:
             self._begin_at_zero(sender)
 
@@ -97,7 +102,8 @@ class Metrics(ProcessMetrics):
         self._attempts.labels(sender, "accepted", _NONE, _NONE)
         self._unknown.labels(sender)
         self._unlisted_answers.labels(sender)
-        for status in _ENDS:
+        self._taken_back.labels(sender)
+        for status in _STATUSES:
             self._results.labels(sender, status.value)
 
     # What a scrape asks for
@@ -171,6 +177,10 @@ class Metrics(ProcessMetrics):
         sender, error = self._sender(sender), refused.error
         self._failures.labels(sender, error.kind.value, self._code(error.code)).inc()
         self._count_unlisted(sender, refused)
+
+    def taken_back(self, sender: str) -> None:
+        """See ``ports.Observer``."""
+        self._taken_back.labels(self._sender(sender)).inc()
 
     def delivery_reported(self, sender: str, *, latency_s: float) -> None:
         """See ``ports.Observer``."""

@@ -395,6 +395,9 @@ class Observer(Protocol):
     def failure_reported(self, sender: str, refused: Refused) -> None:
         """A message that the provider had taken was reported as failed; *refused* is what that means."""
 
+    def taken_back(self, sender: str) -> None:
+        """The end of a job as accepted is taken back, and it will have another one."""
+
     def delivery_reported(self, sender: str, *, latency_s: float) -> None:
         """A message was delivered *latency_s* after its user asked for it; told once for each."""
 

@@ -11,8 +11,7 @@ import structlog
 from otpost.topology import CHECKS, WEBHOOKS
 from otpost_worker.brokers.rabbitmq.intake import Incoming, Subscription
 from otpost_worker.brokers.rabbitmq.reports import check_of, posted_of
-from otpost_worker.decision import Policy
-from otpost_worker.deliver import Sender, WatchTimes
+from otpost_worker.deliver import WatchTimes
 from otpost_worker.delivery_reports import DeliveryReports
 from otpost_worker.envelope import Defaults
 from otpost_worker.providers.cloud_api import NAME, refusal_of_report
@@ -24,8 +23,9 @@ from otpost_worker.webhook_bodies import attempt_of, minimal_body, read_updates
 from otpost_worker.worker import InFlight, RestingPlaces
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable
 
+    from otpost_worker.decision import Policy
     from otpost_worker.ledger.watched import WholeLedger
     from otpost_worker.ports import Broker, Clock, Codes, Observer
     from otpost_worker.settings import SenderSettings, Settings
@@ -37,7 +37,7 @@ _PREFETCH: Final = 50
 _BUFFER_S: Final = 30.0
 # What the provider holds back for its quality may take hours: whoever waits should look elsewhere soon.
 _HELD_S: Final = 30.0
-# Of a sender that this worker does not serve: reports of it do come, as they come to this very worker.
+# Of a sender that only other workers know: reports of it do come, as they come to this very worker.
 _FOREIGN: Final = WatchTimes(600.0 + _BUFFER_S, _HELD_S)
 
 _log = structlog.get_logger("otpost.reports")
@@ -49,7 +49,7 @@ def watch_of(sender: SenderSettings) -> WatchTimes | None:
 
 
 def accounts_of(settings: Settings) -> tuple[Account, ...]:
-    """Name the senders as the provider does."""
+    """Name all senders that are configured as the provider does."""
     return tuple(
         Account(
             name,
@@ -59,13 +59,14 @@ def accounts_of(settings: Settings) -> tuple[Account, ...]:
             settings.quota_of(name),
             Defaults(one.template, one.language),
         )
-        for name, one in settings.senders.items()
+        for name, one in settings.configured.items()
     )
 
 
 def delivery_reports(
-    senders: Mapping[str, Sender],
+    settings: Settings,
     *,
+    policy: Policy,
     ledger: WholeLedger,
     broker: Broker,
     codes: Codes,
@@ -73,13 +74,13 @@ def delivery_reports(
     clock: Clock,
     background: Callable[[Awaitable[None]], None],
     tell: Callable[[News], None],
-    accounts: Sequence[Account],
 ) -> DeliveryReports:
     """Build the way of a report, by the Cloud API's table. All workers take the reports of all senders."""
     records = Records(ledger, background=background, tell=tell)
+    watches = {name: watch_of(one) for name, one in settings.configured.items()}
 
     def watch_s_of(name: str) -> float | None:
-        watch = senders[name].watch if name in senders else _FOREIGN
+        watch = watches.get(name, _FOREIGN)
         return watch.sent_s if watch else None
 
     return DeliveryReports(
@@ -95,10 +96,10 @@ def delivery_reports(
         write=minimal_body,
         place_of=attempt_of,
         refusal_of=refusal_of_report,
-        policy_of=lambda name: senders[name].policy if name in senders else Policy(),
+        policy=policy,
         watch_s_of=watch_s_of,
         provider=NAME,
-        accounts=accounts,
+        accounts=accounts_of(settings),
         marketing_only=lambda code: code in MARKETING_ONLY,
         tell=tell,
     )

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from otpost_worker.envelope import Envelope
     from otpost_worker.outcome import Refused
-    from otpost_worker.updates import ProviderError, Update
+    from otpost_worker.updates import OfAccount, ProviderError, Update
 
     _OfTemplate = TemplateStatus | TemplateCategory | TemplateQuality
 
@@ -45,7 +45,11 @@ AUTHENTICATION: Final = "AUTHENTICATION"
 _SAY_NOTHING: Final = frozenset({Signal.NOTHING, Signal.ANSWERED, Signal.UNANSWERED})
 _BAD_QUALITY: Final = frozenset({"RED", "LOW"})
 _PIN: Final = "PIN_"
+_TEMPLATE_REMEDY: Final = (
+    "see the template in Meta's WhatsApp Manager; another approved one may be named in OTPOST_TEMPLATE"
+)
 _ACCOUNT_REMEDY: Final = "see the account in Meta's WhatsApp Manager and Business Support Home"
+_REMEDIES: Final = {Kind.SENDER_HALTED: _ACCOUNT_REMEDY, Kind.TEMPLATE: _TEMPLATE_REMEDY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,12 @@ def consequences(
             return []
 
 
+def concerns_nobody(update: OfAccount, accounts: Iterable[Account]) -> bool:
+    """Tell whether *update* is about none of *accounts*."""
+    number_id = update.number_id if isinstance(update, ServiceTrouble) else None
+    return not concerned(accounts, account_id=update.account_id, number_id=number_id)
+
+
 def _judge(
     update: TemplateStatus | TemplateCategory | TemplateQuality | NumberChange | AccountChange,
     account: Account,
@@ -143,8 +153,7 @@ def hear_failure(
     *envelope*: the job's, with its body where that is kept. *claimed_at*: when its request began.
     """
     lane = _lane_of_job(account, envelope, now)
-    if refused.error.kind is Kind.SENDER_HALTED:
-        refused = replace(refused, remedy=_ACCOUNT_REMEDY)
+    refused = replace(refused, remedy=_REMEDIES.get(refused.error.kind, refused.remedy))
     heard = hear_outcome(refused, lane, booked_at=claimed_at, started_at=claimed_at, ended_at=now, pair_failures=0)
     unknown_recipient = heard.signal is Signal.PAIR_LIMITED and not lane.recipient
     unknown_template = heard.signal is Signal.TEMPLATE_REFUSED and not lane.template
@@ -195,7 +204,7 @@ def _of_template(update: TemplateStatus, account: Account, now: float) -> Conseq
     why = "" if update.reason in (None, "NONE") else f" ({update.reason})"
     if update.event in CLOSED:
         error = Error(Kind.TEMPLATE, title=f"The template is {update.event}{why}", detail=update.detail)
-        remedy = "see the template in Meta's WhatsApp Manager; another approved one may be named in OTPOST_TEMPLATE"
+        remedy = _TEMPLATE_REMEDY
         said = Said(Topic.STATUS, at)
         heard = Heard(_lane(account, update), Signal.TEMPLATE_CLOSED, now, error=error, remedy=remedy, said=said)
         return Consequence(account.sender, heard, _event(account, EventName.HALTED, at, update, error=error))

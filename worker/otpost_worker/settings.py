@@ -199,15 +199,22 @@ class Settings(BaseModel):
     ] = "/webhook"
     senders: dict[str, SenderSettings] = Field(default_factory=dict)
     _quotas: dict[str, str] = PrivateAttr(default_factory=dict)
+    _configured: dict[str, SenderSettings] = PrivateAttr(default_factory=dict)
 
     def model_post_init(self, context: object, /) -> None:
-        """Name the quotas while all senders are there; a copy keeps the names."""
+        """Remember all senders, and name their quotas, while they are there; a copy keeps that."""
         del context
+        self._configured = dict(self.senders)
         for name in sorted(self.senders):
             token = self.senders[name].access_token
             self._quotas[name] = next(
                 first for first in sorted(self.senders) if self.senders[first].access_token == token
             )
+
+    @property
+    def configured(self) -> Mapping[str, SenderSettings]:
+        """All senders, served here or not: webhooks of each come to whichever worker is free."""
+        return self._configured
 
     def quota_of(self, sender: str) -> str:
         """Name what shares the app's quota with *sender*: those with the same token, by the first of their names.

@@ -166,15 +166,6 @@ class Ignored:
     what: str
 
 
-Update = (
-    MessageReport
-    | NotRequested
-    | TemplateStatus
-    | TemplateCategory
-    | TemplateQuality
-    | AccountChange
-    | NumberChange
-    | ServiceTrouble
-    | Preference
-    | Ignored
-)
+# What concerns an account and its senders, and no single message.
+OfAccount = TemplateStatus | TemplateCategory | TemplateQuality | AccountChange | NumberChange | ServiceTrouble
+Update = MessageReport | NotRequested | OfAccount | Preference | Ignored
