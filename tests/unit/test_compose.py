@@ -49,8 +49,8 @@ def ours(service: dict[str, Any]) -> dict[str, str]:
 
 
 def in_the_end(value: str) -> str:
-    """What Compose makes of `${NAME:-value}` where nobody sets NAME."""
-    return re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", value)
+    """What Compose makes of `${NAME:-value}` and of `${NAME-value}` where nobody sets NAME."""
+    return re.sub(r"\$\{[A-Z_]+:?-([^}]*)\}", r"\1", value)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -134,7 +134,7 @@ def test_there_is_no_secret_in_it(name: str) -> None:
     for service in read(name)["services"].values():
         for variable, value in service.get("environment", {}).items():
             is_secret = re.search(r"PASS|SECRET|TOKEN|COOKIE|KEY|BROKER_URL", variable)
-            kept = value.startswith(("/run/", "/var/lib/otpost/"))
+            kept = in_the_end(value).startswith(("/run/", "/var/lib/otpost/"))
             assert not is_secret or (variable.endswith("_FILE") and kept), variable
     text = (ROOT / name).read_text(encoding="utf-8")
     assert not re.search(r"://[^/\s]*:[^/\s]*@", text)
@@ -165,7 +165,8 @@ def test_the_workers_settings_can_be_read_and_point_at_the_simulator() -> None:
 
 def test_with_an_account_nothing_of_the_simulators_is_left() -> None:
     account = read("deploy/compose.account.yml")
-    environment = {**ours(SERVICES["worker"]), **account["services"]["worker"]["environment"]}
+    changed = {name: in_the_end(value) for name, value in account["services"]["worker"]["environment"].items()}
+    environment = {**ours(SERVICES["worker"]), **changed}
     required = {name: value for name, value in environment.items() if value.startswith("${")}
     assert set(required) == {"OTPOST_PHONE_NUMBER_ID", "OTPOST_TEMPLATE", "OTPOST_LANGUAGE"}
     # Compose refuses to start where one of them is missing, and says so.
@@ -181,6 +182,11 @@ def test_with_an_account_nothing_of_the_simulators_is_left() -> None:
     sender = loaded.settings.senders["default"]
     assert sender.access_token.get_secret_value() == "EAAG-mine"
     assert sender.api_base == load({**given, "OTPOST_ACCESS_TOKEN": "x"}, str).settings.senders["default"].api_base
+    assert sender.app_secrets == ("metas",)
+    # Who has no webhooks must be able to say so: with a secret, silence would be told of every message.
+    assert "OTPOST_APP_SECRET_FILE: ${APP_SECRET_FILE-" in (ROOT / "deploy/compose.account.yml").read_text("utf-8")
+    without = load({**environment, **given, "OTPOST_APP_SECRET_FILE": ""}, files.__getitem__)
+    assert without.settings.senders["default"].app_secrets == ()
 
 
 def test_the_folder_of_the_token_is_mounted_so_that_a_file_that_takes_its_place_is_seen() -> None:
