@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 
 from otpost_worker.ports import NotStored
-from otpost_worker.webhook import KEEP_ALIVE_S, MAX_BODIES, MAX_BYTES, READ_WITHIN_S, Receiver, Serving, serve_webhooks
+from otpost_worker.webhook import MAX_BODIES, MAX_BYTES, Receiver, Serving, serve_webhooks
+from otpost_worker.webhook_connections import Limits
 from otpost_worker.webhook_metrics import WebhookMetrics
 from otpost_worker.webhook_room import Room
 
@@ -24,6 +25,7 @@ APP_SECRET: Final = "app-secret"
 VERIFY_TOKEN: Final = "verify-token"
 BODY: Final = b'{"object":"whatsapp_business_account","entry":[]}'
 PATIENCE_S: Final = 60.0
+LIMITS: Final = Limits()
 
 
 def signed(body: bytes, secret: str = APP_SECRET) -> dict[str, str]:
@@ -100,17 +102,26 @@ class Caller:
 
     def counted(self, result: str) -> float:
         """How many requests had this result."""
-        value = self.metrics.registry.get_sample_value("otpost_webhook_requests_total", {"result": result})
-        assert value is not None, result
+        return self.value("otpost_webhook_requests_total", result=result)
+
+    def value(self, metric: str, **labels: str) -> float:
+        """Read a metric."""
+        value = self.metrics.registry.get_sample_value(metric, labels)
+        assert value is not None, (metric, labels)
         return value
+
+    async def until(self, expected: float, metric: str, **labels: str) -> None:
+        """Wait until a metric has this value."""
+        async with asyncio.timeout(PATIENCE_S):
+            while self.value(metric, **labels) != expected:  # noqa: ASYNC110 - a metric tells nobody
+                await asyncio.sleep(0.002)
 
 
 @asynccontextmanager
 async def receiver(
     *,
     room: Room | None = None,
-    read_within_s: float = READ_WITHIN_S,
-    keep_alive_s: float = KEEP_ALIVE_S,
+    limits: Limits = LIMITS,
     secrets: tuple[str, ...] = (APP_SECRET,),
 ) -> AsyncIterator[Caller]:
     """Run a receiver on a free port, with a store in memory."""
@@ -122,9 +133,9 @@ async def receiver(
         store=store,
         metrics=metrics,
         room=room or Room(most_bodies=MAX_BODIES, most_bytes=MAX_BYTES),
-        read_within_s=read_within_s,
+        read_within_s=limits.read_within_s,
     )
-    async with serve_webhooks(answering, host="127.0.0.1", port=0, keep_alive_s=keep_alive_s) as serving:
+    async with serve_webhooks(answering, host="127.0.0.1", port=0, limits=limits) as serving:
         caller = Caller(serving, store, metrics)
         try:
             yield caller

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gzip
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from otpost_worker import webhook
 from otpost_worker.webhook import MAX_BODY_BYTES
+from otpost_worker.webhook_connections import Limits
 from otpost_worker.webhook_room import Room
 from webhook_requests import BODY, PATIENCE_S, VERIFY_TOKEN, receiver, signed
 
@@ -210,14 +208,6 @@ async def test_where_nothing_can_be_stored_the_provider_is_asked_to_come_again(c
 # Floods
 
 
-async def _answered(caller: Caller) -> int | None:
-    """Post; None where the connection is closed."""
-    try:
-        return (await caller.post(BODY))[0]
-    except aiohttp.ClientError:
-        return None
-
-
 async def test_more_bodies_at_once_than_there_is_room_for_are_refused_until_one_has_its_answer() -> None:
     async with receiver(room=Room(most_bodies=2, most_bytes=1000)) as caller:
         caller.store.open.clear()
@@ -248,7 +238,7 @@ async def test_more_bytes_than_there_is_room_for_are_refused_and_all_are_given_b
 async def test_who_announces_much_and_sends_nothing_shuts_out_nobody_and_is_sent_away() -> None:
     head = b"POST /webhook HTTP/1.1\r\nHost: x\r\nX-Hub-Signature-256: sha256=0\r\nContent-Length: 3000000\r\n\r\n{"
     room = Room(most_bodies=50, most_bytes=4_000_000)
-    async with receiver(room=room, read_within_s=0.5) as caller:
+    async with receiver(room=room, limits=Limits(read_within_s=0.5)) as caller:
         slow = [asyncio.create_task(caller.raw(head)) for _ in range(20)]
         async with asyncio.timeout(PATIENCE_S):
             while room.bodies < 20:  # noqa: ASYNC110 - the room tells nobody
@@ -272,23 +262,6 @@ async def test_a_client_that_goes_away_amid_its_body_leaves_nothing_behind() -> 
                 await asyncio.sleep(0.01)
         assert room.bytes == 0
         assert caller.counted("broken_off") == 1
-
-
-async def test_more_connections_than_are_taken_are_closed_at_once(
-    caller: Caller, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(webhook, "MAX_CONNECTIONS", 3)
-    opened = [await asyncio.open_connection("127.0.0.1", caller.port) for _ in range(4)]
-    async with asyncio.timeout(PATIENCE_S):
-        with contextlib.suppress(ConnectionError):
-            assert await opened[3][0].read() == b""
-    for _, writer in opened:
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
-    async with asyncio.timeout(PATIENCE_S):
-        while await _answered(caller) != 200:  # noqa: ASYNC110 - nobody tells when there is room again
-            await asyncio.sleep(0.02)
 
 
 # The log

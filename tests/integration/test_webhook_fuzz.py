@@ -10,6 +10,7 @@ from typing import Final
 import pytest
 from structlog.testing import capture_logs
 
+from otpost_worker.webhook_connections import Limits
 from webhook_requests import BODY, VERIFY_TOKEN, Caller, receiver, signed
 
 METHODS: Final = (b"POST",) * 20 + (b"GET", b"GET", b"PUT", b"OPTIONS", b"CONNECT", b"\xff")
@@ -89,7 +90,7 @@ async def answers(caller: Caller, rng: random.Random, count: int) -> list[int]:
 
 async def fuzzed(seed: int, count: int) -> None:
     with capture_logs() as lines:
-        async with receiver(read_within_s=0.05, keep_alive_s=0.1) as caller:
+        async with receiver(limits=Limits(read_within_s=0.05, keep_alive_s=0.1)) as caller:
             rng = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
             found = await answers(caller, rng, count)
             # And it works as before.

@@ -8,8 +8,9 @@ from typing import Final
 
 from otpost_worker.brokers.rabbitmq.webhook_queue import STORED_WITHIN_S
 from otpost_worker.settings import KNOWN, Settings
-from otpost_worker.webhook import MAX_BODIES, MAX_BODY_BYTES, MAX_BYTES, MAX_CONNECTIONS, READ_WITHIN_S
-from otpost_worker.webhook_answers import ANSWERS, Result
+from otpost_worker.webhook import MAX_BODIES, MAX_BODY_BYTES, MAX_BYTES
+from otpost_worker.webhook_answers import ANSWERS, HANG_UPS, HangUp, Result
+from otpost_worker.webhook_connections import KEEP_ALIVE_S, MAX_AHEAD_BYTES, MAX_CONNECTIONS, READ_WITHIN_S
 
 ROOT: Final = Path(__file__).parent.parent.parent
 TEXT: Final = (ROOT / "docs/webhooks.md").read_text(encoding="utf-8")
@@ -21,6 +22,7 @@ def test_every_answer_is_in_the_table_and_no_other() -> None:
     told = {int(code) for cell in first for code in re.findall(r"\d{3}", cell)}
     assert told == {answer.status for answer in ANSWERS.values()}
     assert set(ANSWERS) == set(Result)
+    assert set(HANG_UPS) == set(HangUp)
 
 
 def test_what_is_refused_has_advice_unless_somebody_else_gives_it() -> None:
@@ -31,6 +33,9 @@ def test_what_is_refused_has_advice_unless_somebody_else_gives_it() -> None:
 def test_its_limits_are_those_of_the_receiver() -> None:
     assert f"At most {MAX_BODIES} bodies with {MAX_BYTES // 1024**2} MiB together" in TEXT
     assert f"over at most {MAX_CONNECTIONS} connections" in TEXT
+    assert f"the headers of a request took more than {READ_WITHIN_S:g} s" in TEXT
+    assert f"more than {MAX_AHEAD_BYTES // 1024} KiB; where an answer was not read for {READ_WITHIN_S:g} s" in TEXT
+    assert f"after {KEEP_ALIVE_S:g} s without a request" in TEXT
     assert f"the body took more than {READ_WITHIN_S:g} s" in TEXT
     assert f"more than {MAX_BODY_BYTES // 1024**2} MiB" in TEXT
     assert f"the broker did not confirm within {STORED_WITHIN_S:g} s" in TEXT

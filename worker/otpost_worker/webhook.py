@@ -7,7 +7,6 @@ queue, so that a slow ledger never makes the provider send it again.
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,23 +15,21 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.web_protocol import ERROR
 
 from otpost_worker.health import listen
 from otpost_worker.ports import NotStored
 from otpost_worker.webhook_answers import ANSWERS, Result
+from otpost_worker.webhook_connections import READ_WITHIN_S, Limits
 from otpost_worker.webhook_json import json_object
 from otpost_worker.webhook_refusals import RefusalLog
+from otpost_worker.webhook_server import Server
 from otpost_worker.webhook_signature import is_one_of, is_signed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from aiohttp import StreamReader
-    from aiohttp.abc import AbstractStreamWriter
-    from aiohttp.http import RawRequestMessage
-
     from otpost_worker.ports import RawWebhooks
+    from otpost_worker.webhook_answers import HangUp
     from otpost_worker.webhook_metrics import WebhookMetrics
     from otpost_worker.webhook_room import Room
 
@@ -40,18 +37,10 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES: Final = 3 * 1024 * 1024
 MAX_BODIES: Final = 400
 MAX_BYTES: Final = 32 * 1024 * 1024
-# Each can have some 300 KiB in its buffers before it is held up; the limit of open files is 1,024 by custom.
-MAX_CONNECTIONS: Final = 500
-# What the provider sends takes milliseconds; whoever needs longer is no provider, or has no proxy in front.
-READ_WITHIN_S: Final = 10.0
-# Above nginx's 60 s for idle connections, so that it is not we who close one as a POST comes.
-KEEP_ALIVE_S: Final = 75.0
-# How long the rest of a body that was refused is still read, so that its sender gets to see the answer.
-_LINGER_S: Final = 2.0
-_READ_BUFFER_BYTES: Final = 16 * 1024
 # For the answers themselves, once everything has one.
 _LAST_ANSWERS_S: Final = 1.0
 _RETRY_AFTER_S: Final = 5
+_LIMITS: Final = Limits()
 _REMEDY: Final = "choose another OTPOST_WEBHOOK_PORT (--port) or OTPOST_WEBHOOK_HOST (--host)"
 _PLAIN: Final = {
     "Content-Type": "text/plain; charset=utf-8",
@@ -108,6 +97,10 @@ class Receiver:
             response.force_close()
         return response
 
+    def watch(self, server: Server) -> None:
+        """Have the metrics tell how many connections *server* has."""
+        self._metrics.watch_connections(server.places)
+
     @property
     def in_hand(self) -> int:
         """How many POSTs wait for their answer."""
@@ -131,6 +124,11 @@ class Receiver:
         """Take note of what could not be read as a request, and was answered with 400."""
         self._metrics.answered(Result.BAD_HTTP, duration_s=None)
         self._refusals.met(Result.BAD_HTTP)
+
+    def hung_up(self, why: HangUp) -> None:
+        """Take note of a connection that was closed without an answer."""
+        self._metrics.hung_up(why)
+        self._refusals.met(why)
 
     async def _result(self, request: web.BaseRequest) -> tuple[Result, str | None]:
         """Tell what becomes of a request, and the text of the answer where it is one of its own."""
@@ -218,48 +216,6 @@ def _response(result: Result, text: str | None) -> web.Response:
     )
 
 
-def _request(
-    message: RawRequestMessage,
-    payload: StreamReader,
-    protocol: web.RequestHandler,
-    writer: AbstractStreamWriter,
-    task: asyncio.Task[None],
-) -> web.BaseRequest:
-    """Make a request of what was parsed; of what none can be made of, one that is refused.
-
-    The library itself (3.14) stumbles over a CONNECT without a target, and leaves its connection open for ever.
-    """
-    loop = asyncio.get_running_loop()
-    try:
-        return web.BaseRequest(message, payload, protocol, writer, task, loop)
-    except Exception:  # noqa: BLE001 - whatever it may be
-        return web.BaseRequest(ERROR, payload, protocol, writer, task, loop)
-
-
-class _Server(web.Server):
-    """One that hangs up where there are too many connections already."""
-
-    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        super().connection_made(handler, transport)
-        if len(self.connections) > MAX_CONNECTIONS:
-            transport.abort()
-
-
-class _Troubles(logging.Handler):
-    """Hears what the HTTP library makes a stack trace of: mostly strangers who speak no HTTP."""
-
-    def __init__(self, receiver: Receiver) -> None:
-        super().__init__()
-        self._receiver = receiver
-
-    def emit(self, record: logging.LogRecord) -> None:
-        error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, HttpProcessingError):
-            self._receiver.refuse_nonsense()
-        else:
-            _log.error("webhook.crashed", exc_info=error)
-
-
 @dataclass(frozen=True, slots=True)
 class Serving:
     """A server that listens on *port*."""
@@ -280,24 +236,14 @@ class Serving:
 
 @asynccontextmanager
 async def serve_webhooks(
-    receiver: Receiver, *, host: str, port: int, keep_alive_s: float = KEEP_ALIVE_S
+    receiver: Receiver, *, host: str, port: int, limits: Limits = _LIMITS
 ) -> AsyncIterator[Serving]:
-    """Answer until left; a *port* of 0 is chosen freely. *keep_alive_s*: the time of an idle connection.
+    """Answer until left; a *port* of 0 is chosen freely. *limits*: of the connections.
 
     :raises PortTaken: somebody else listens there, or the address is not this machine's.
     """
-    logger = logging.Logger("otpost.webhook.http", logging.DEBUG)  # noqa: LOG001 - of this server, and nobody's else
-    logger.addHandler(_Troubles(receiver))
-    server = _Server(
-        receiver.answer,
-        request_factory=_request,
-        logger=logger,
-        access_log=None,
-        auto_decompress=False,
-        keepalive_timeout=keep_alive_s,
-        lingering_time=_LINGER_S,
-        read_bufsize=_READ_BUFFER_BYTES,
-    )
+    server = Server(receiver, limits)
+    receiver.watch(server)
     runner = web.ServerRunner(server, shutdown_timeout=_LAST_ANSWERS_S)
     await runner.setup()
     try:

@@ -27,6 +27,15 @@ class Result(StrEnum):
     NOT_STORED = "not_stored"
 
 
+class HangUp(StrEnum):
+    """Why a connection was closed without an answer; a label of the metrics."""
+
+    FULL = "full"
+    NO_REQUEST = "no_request"
+    TOO_MUCH = "too_much"
+    UNREAD = "unread"
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """An HTTP *status* with a word of *text*.
@@ -38,6 +47,14 @@ class Answer:
     status: int
     text: str
     advice: str | None = None
+    alarming: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What the operator's log is told of connections that were closed; *alarming* as above."""
+
+    advice: str
     alarming: bool = False
 
 
@@ -106,4 +123,22 @@ ANSWERS: Final = {
         alarming=True,
     ),
     Result.NOT_STORED: Answer(503, "it could not be stored"),
+}
+
+HANG_UPS: Final = {
+    HangUp.FULL: Word(
+        "more connections were open than we take, and the one that had sent no request for the longest time was closed "
+        "for a new one: a proxy in front keeps strangers away, and needs a few only; otherwise start one more receiver "
+        "behind it",
+        alarming=True,
+    ),
+    HangUp.NO_REQUEST: Word(
+        "a connection was closed over which no request had come within its time: a proxy in front should take requests "
+        "whole before it asks us (nginx does, by default)"
+    ),
+    HangUp.TOO_MUCH: Word(
+        "a connection was closed over which headers without an end came, or many requests before one was answered: the "
+        "provider does neither"
+    ),
+    HangUp.UNREAD: Word("a connection was closed whose client read no answers; the provider and proxies do read them"),
 }

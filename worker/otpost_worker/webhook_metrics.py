@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from otpost_worker.process_metrics import ProcessMetrics
-from otpost_worker.webhook_answers import Result
+from otpost_worker.webhook_answers import HangUp, Result
 
 if TYPE_CHECKING:
+    from otpost_worker.webhook_connections import Places
     from otpost_worker.webhook_room import Room
 
 # The connection's name, for logs, metrics and the broker's own list.
@@ -35,13 +36,30 @@ class WebhookMetrics(ProcessMetrics):
             "otpost_webhook_inflight", "Bodies that are being read or stored now.", registry=self.registry
         )
         self._bytes = Gauge("otpost_webhook_inflight_bytes", "Their bytes.", registry=self.registry)
+        self._connections = Gauge(
+            "otpost_webhook_connections", "Connections that are open now.", registry=self.registry
+        )
+        self._hang_ups = Counter(
+            "otpost_webhook_hang_ups", "Connections that were closed without an answer, by why.", ["reason"],
+            registry=self.registry,
+        )  # fmt: skip
         for result in Result:
             self._requests.labels(result.value)
+        for why in HangUp:
+            self._hang_ups.labels(why.value)
 
     def watch(self, room: Room) -> None:
         """Read at each scrape what is in hand."""
         self._in_hand.set_function(lambda: room.bodies)
         self._bytes.set_function(lambda: room.bytes)
+
+    def watch_connections(self, places: Places[Any]) -> None:
+        """Read at each scrape how many there are."""
+        self._connections.set_function(lambda: places.taken)
+
+    def hung_up(self, why: HangUp) -> None:
+        """Count one connection that was closed without an answer."""
+        self._hang_ups.labels(why.value).inc()
 
     def answered(self, result: Result, *, duration_s: float | None) -> None:
         """Count one answer; *duration_s* is None where nothing of the request could be read."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from otpost_worker.outages import Outage
-from otpost_worker.webhook_answers import ANSWERS
+from otpost_worker.webhook_answers import ANSWERS, HANG_UPS, HangUp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,19 +23,24 @@ class RefusalLog:
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._kinds: dict[Result, Outage] = {}
+        self._kinds: dict[Result | HangUp, Outage] = {}
 
-    def met(self, result: Result) -> None:
-        """Take note of an answer; nothing of the request is told, as a stranger wrote it."""
-        answer = ANSWERS[result]
-        if answer.advice is None:
+    def met(self, what: Result | HangUp) -> None:
+        """Take note of an answer, or of none; nothing of the request is told, as a stranger wrote it."""
+        if isinstance(what, HangUp):
+            self._met(what, HANG_UPS[what].advice, {}, alarming=HANG_UPS[what].alarming)
             return
-        word = self._kinds.setdefault(result, Outage()).met(answer.advice, now=self._clock())
+        answer = ANSWERS[what]
+        if answer.advice is not None:
+            self._met(what, answer.advice, {"status": answer.status}, alarming=answer.alarming)
+
+    def _met(self, what: Result | HangUp, advice: str, more: dict[str, int], *, alarming: bool) -> None:
+        word = self._kinds.setdefault(what, Outage()).met(advice, now=self._clock())
         if word is None:
             return
-        told = {"result": result.value, "status": answer.status, "error": word.reason}
+        told = {"result": what.value, **more, "error": word.reason}
         lasting = {} if word.is_first else {"for_s": round(word.for_s, 1), "times": word.times}
-        if answer.alarming:
+        if alarming:
             _log.warning("webhook.refused", **told, **lasting)
         else:
             _log.info("webhook.refused", **told, **lasting)
