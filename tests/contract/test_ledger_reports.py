@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from known_states import DEADLINE, claim_request, claimed, end_run, end_step, event, retry_step
-from ledger_entries import ACCEPTED, UNKNOWN
+from ledger_entries import ACCEPTED, REFUSED, UNKNOWN
 from otpost_worker.attempts import State, Wait
 from otpost_worker.envelope import Letter, Step
 from otpost_worker.outcome import Error, Kind
@@ -272,10 +272,37 @@ async def test_a_copy_whose_time_is_over_cannot_be_taken_back_any_more(
     ledger: OpenLedger, clock: Clock, when: float
 ) -> None:
     await accepted_and_kept(ledger)
+    story = await known(ledger)
     clock.reach(when)
+    # Whoever looked before that is told so.
+    assert await ledger.amend(story, taken_back()) == (when < DEADLINE)
+    assert (await known(ledger)).runs[0].envelope.body == (KEPT if when < DEADLINE else b"")
+
+
+async def test_that_a_copy_goes_makes_no_story_an_old_one(ledger: OpenLedger, clock: Clock) -> None:
+    await accepted_and_kept(ledger)
+    story = await known(ledger)
+    clock.reach(DEADLINE + 1)
     await ledger.forget()
-    is_kept = (await known(ledger)).runs[0].envelope.body == KEPT
-    assert is_kept == (when < DEADLINE)
+    assert await ledger.amend(story, Amendment(1, 1, SENT))
+
+
+async def test_nothing_is_kept_of_what_is_accepted_behind_its_deadline(ledger: OpenLedger, clock: Clock) -> None:
+    ticket = await claimed(ledger)
+    clock.reach(DEADLINE + 1)
+    await ledger.record(ticket, replace(ACCEPTED, kept=KEPT))
+    clock.now = NOW
+    assert (await known(ledger)).runs[0].envelope.body == b""
+
+
+async def test_the_copy_is_for_reports_alone(ledger: OpenLedger, clock: Clock) -> None:
+    first = await claimed(ledger)
+    await ledger.record(first, REFUSED)
+    clock.reach(NOW + 3)
+    await ledger.record(await claimed(ledger, attempt=2), replace(ACCEPTED, step=end_step(2, "accepted"), kept=KEPT))
+    again = await ledger.record(first, REFUSED)
+    assert again.recorded is not None
+    assert (again.recorded.step, again.recorded.envelope.body) == (REFUSED.step, b"")
 
 
 # What is said of senders

@@ -101,6 +101,15 @@ async def test_whoever_records_once_more_is_told_the_same_news_and_heard_only_on
     assert (await ledger.report(RATES, QUOTAS))["default"].rate == 40.0
 
 
+async def test_what_somebody_else_brought_about_is_not_told_to_whoever_records_once_more(ledger: OpenLedger) -> None:
+    entry = replace(REFUSED, heard=heard(Signal.THROTTLED))
+    ticket = await claimed(ledger)
+    first = await ledger.record(ticket, entry)
+    other = replace(entry, heard=heard(Signal.SENDER_REFUSED))
+    assert len((await ledger.record(replace(ticket, token="another's"), other)).news) == 1
+    assert (await ledger.record(ticket, entry)).news == first.news
+
+
 async def test_an_outcome_counts_for_the_sender_although_it_comes_too_late_for_the_job(
     ledger: OpenLedger, clock: Clock
 ) -> None:

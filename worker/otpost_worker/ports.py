@@ -304,7 +304,10 @@ class Reports(Protocol):
         """Tell everything that is known of a job, with the bodies that are kept; None where it is not known."""
 
     async def amend(self, story: JobStory, amendment: Amendment) -> bool:
-        """Write it down, if nothing was written to that job since *story* was told; else nothing, and False."""
+        """Write it down, if nothing was written to that job since *story* was told; else nothing, and False.
+
+        False too where it needs the body and the time is over since then for which that was kept.
+        """
 
     async def hear(self, heard: Heard) -> tuple[News, ...]:
         """Keep what was said about a sender that is no answer to a request; returns what is new with it."""

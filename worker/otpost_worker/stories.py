@@ -92,7 +92,7 @@ class RunStory:
 class JobStory:
     """A job as the ledger has it, to be amended; the envelopes of its *runs* have their bodies, where those are kept.
 
-    *version* is another one after every write to the job.
+    *version* is another one after every write to the job, but for what becomes of its bodies.
     """
 
     job_id: str
@@ -128,3 +128,8 @@ class Amendment:
     undelivered: bool = False
     delivered: bool = False
     body: bytes | None = None
+
+    @property
+    def needs_body(self) -> bool:
+        """Whether the job is sent once more, or buried: then its body has to last beyond the deadline."""
+        return self.reopened or (self.end is not None and self.end.letter is not None)

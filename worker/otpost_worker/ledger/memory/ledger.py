@@ -6,11 +6,11 @@ It is gone with its process, so it keeps no promise across a restart.
 from __future__ import annotations
 
 import hashlib
-import pickle
 import secrets
 import time
 from collections import Counter
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Self, assert_never
 from uuid import uuid4
 
@@ -123,7 +123,7 @@ class MemoryLedger:
         if attempt is None:
             return Noted(None, news, known=False)
         recorded = self._record(ticket, attempt, entry, now)
-        if news:
+        if news and attempt.token == ticket.token:
             attempt.told = news
         return Noted(recorded, news)
 
@@ -158,7 +158,7 @@ class MemoryLedger:
             return None
         # Its own end is due to this very body, and to no other.
         run = self._jobs[request.job_id][latest.number]
-        own = run.envelope.body == request.envelope.body or (run.end and run.end.is_of(step.fingerprint))
+        own = run.body == request.envelope.body or (run.end and run.end.is_of(step.fingerprint))
         return run.recorded_end() if own else None
 
     async def release(self, ticket: Ticket) -> None:
@@ -178,7 +178,7 @@ class MemoryLedger:
         # Not before its end is recorded: until then another worker may have to take the job further.
         if known is not None and known.end is not None:
             known.buried = True
-            known.keep_body(b"")
+            known.forget_body()
 
     async def check(self) -> None:
         """See ``ports.Ledger``."""
@@ -186,6 +186,8 @@ class MemoryLedger:
     async def forget(self) -> int:
         """Forget what is past its time; returns how many runs."""
         now, before = self._clock(), sum(map(len, self._jobs.values()))
+        for run in chain.from_iterable(runs.values() for runs in self._jobs.values()):
+            run.forget_late_body(now)
         kept = {
             job_id: {number: run for number, run in runs.items() if run.forget_at >= now}
             for job_id, runs in self._jobs.items()
@@ -257,9 +259,11 @@ class MemoryLedger:
         if self._version(story.job_id) != story.version:
             return False
         run, attempt = self._attempt(story.job_id, amendment.run, amendment.attempt)
+        change, now = amendment.change, self._clock()
+        if amendment.needs_body and not run.told_at(now).body:
+            return False
         attempt.reports = dict(amendment.reports)
         attempt.provider_message_id = attempt.provider_message_id or amendment.message_id
-        change, now = amendment.change, self._clock()
         if change is not None:
             attempt.state, attempt.kind, attempt.step, attempt.lease_until = (
                 change.state,
@@ -278,11 +282,12 @@ class MemoryLedger:
         if amendment.end is not None and amendment.end.letter is not None:
             run.kept_until = None
         if amendment.body is not None:
-            run.keep_body(amendment.body)
+            run.keep_body(amendment.body, now)
         return True
 
     def _version(self, job_id: str) -> str:
-        return hashlib.sha256(pickle.dumps(self._jobs.get(job_id))).hexdigest()
+        runs = {number: run.without_body() for number, run in self._jobs.get(job_id, {}).items()}
+        return hashlib.sha256(repr(runs).encode()).hexdigest()
 
     # What is known, and what is written down
 

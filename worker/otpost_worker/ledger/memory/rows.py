@@ -88,22 +88,43 @@ class KnownRun:
     def recorded(self, step: Step) -> Recorded:
         """Give *step* to be published, with the body where it needs one."""
         needs_body = step.letter is not None or not step.ends_job
-        return Recorded(self.envelope if needs_body else replace(self.envelope, body=b""), step)
+        return Recorded(replace(self.envelope, body=self.body if needs_body else b""), step)
+
+    @property
+    def body(self) -> bytes:
+        """The body as the way of the job needs it: what is kept after that is for reports alone."""
+        return self.envelope.body if self.kept_until is None else b""
 
     def finish(self, step: Step, now: float, kept: bytes = b"") -> None:
         """Keep its end; the body goes with it, unless its dead letter may still have to be written."""
         self.end, self.ended_at = step, now
         if kept:
-            self.keep_body(kept)
+            self.keep_body(kept, now)
         elif step.letter is None:
-            self.keep_body(b"")
+            self.forget_body()
 
-    def keep_body(self, body: bytes) -> None:
-        """Keep *body* in place of the job's own, until the deadline; nothing where it is empty."""
+    def keep_body(self, body: bytes, now: float) -> None:
+        """Keep *body* in place of the job's own, until the deadline; nothing where it is empty, or that is over."""
         self.envelope = replace(self.envelope, body=body)
-        self.kept_until = self.forget_at - REMEMBERED_AFTER_DEADLINE_S if body else None
+        self.kept_until = self.forget_at - REMEMBERED_AFTER_DEADLINE_S
+        self.forget_late_body(now)
+        if not body:
+            self.kept_until = None
+
+    def forget_body(self) -> None:
+        """Nothing can need it any more."""
+        self.envelope, self.kept_until = replace(self.envelope, body=b""), None
+
+    def forget_late_body(self, now: float) -> None:
+        """Let go of what is kept until the deadline, when that is over."""
+        if self.kept_until is not None and self.kept_until <= now:
+            self.forget_body()
 
     def told_at(self, now: float) -> Envelope:
         """Give the envelope as it is at *now*."""
         over = self.kept_until is not None and self.kept_until <= now
         return replace(self.envelope, body=b"") if over else self.envelope
+
+    def without_body(self) -> KnownRun:
+        """Give everything else of it."""
+        return replace(self, envelope=replace(self.envelope, body=b""), kept_until=None)

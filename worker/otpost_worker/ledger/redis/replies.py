@@ -79,7 +79,8 @@ def recorded_end(reply: Sequence[bytes]) -> Recorded:
     """Read an end that was recorded, without its dead letter where that is noted."""
     envelope, body, step, buried = reply
     end = Step.from_json(step)
-    return Recorded(envelope_from_json(envelope, body), Step(end.event) if buried else end)
+    step_now = Step(end.event) if buried else end
+    return Recorded(envelope_from_json(envelope, body if step_now.letter else None), step_now)
 
 
 def news(reply: bytes, heard: Heard | None, offset: ClockOffset) -> tuple[News, ...]:

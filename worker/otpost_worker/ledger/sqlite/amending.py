@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otpost_worker.ledger.coding import reports_to_json
+from otpost_worker.ledger.sqlite import bodies
 from otpost_worker.ledger.sqlite.stories import version_of
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def amend(db: sqlite3.Connection, story: JobStory, amendment: Amendment, now: fl
         return False
     run = (story.job_id, amendment.run)
     attempt = (*run, amendment.attempt)
+    if amendment.needs_body and not bodies.is_there(db, run, now):
+        return False
     db.execute(
         "UPDATE attempts SET reports = ?, provider_message_id = coalesce(provider_message_id, ?)"
         " WHERE job_id = ? AND run = ? AND attempt = ?",
@@ -52,10 +55,7 @@ def amend(db: sqlite3.Connection, story: JobStory, amendment: Amendment, now: fl
         (amendment.undelivered, amendment.delivered, *run),
     )
     if amendment.body is not None:
-        db.execute(
-            "UPDATE runs SET body = ?, kept = ? WHERE job_id = ? AND run = ?",
-            (amendment.body or None, bool(amendment.body), *run),
-        )
+        bodies.keep(db, run, amendment.body, now)
     return True
 
 

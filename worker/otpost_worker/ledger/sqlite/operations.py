@@ -23,12 +23,12 @@ from otpost_worker.attempts import (
 from otpost_worker.decision import History
 from otpost_worker.envelope import Envelope, Step
 from otpost_worker.ledger.coding import envelope_from_json, envelope_to_json, news_from_json, news_to_json
+from otpost_worker.ledger.sqlite import bodies
 from otpost_worker.ledger.sqlite.limits import hear_signal, pace_claim
 from otpost_worker.outcome import Kind
 from otpost_worker.pacing import Full, Go, Held, TakeTurn
 from otpost_worker.pacing import NoRoom as NoTurn
 from otpost_worker.ports import (
-    REMEMBERED_AFTER_DEADLINE_S,
     Claimed,
     ClaimReply,
     ClaimRequest,
@@ -174,8 +174,9 @@ def _history(db: sqlite3.Connection, request: ClaimRequest, *, before: int) -> H
 
 
 def _envelope(db: sqlite3.Connection, job_id: str, run: int) -> Envelope:
+    """Read it with its body; not with a copy, which is kept for reports alone."""
     envelope, body = db.execute(
-        "SELECT envelope, body FROM runs WHERE job_id = ? AND run = ?", (job_id, run)
+        "SELECT envelope, CASE WHEN NOT kept THEN body END FROM runs WHERE job_id = ? AND run = ?", (job_id, run)
     ).fetchone()
     return envelope_from_json(envelope, body)
 
@@ -196,11 +197,9 @@ def _recorded(db: sqlite3.Connection, job_id: str, run: int, step: Step) -> Reco
 
 
 def _recorded_step(db: sqlite3.Connection, request: ClaimRequest, attempt: int) -> Recorded:
-    (step,) = db.execute(
-        "SELECT step FROM attempts WHERE job_id = ? AND run = ? AND attempt = ?",
-        (request.job_id, request.wish.run, attempt),
-    ).fetchone()
-    return Recorded(_envelope(db, request.job_id, request.wish.run), Step.from_json(step))
+    run = (request.job_id, request.wish.run)
+    row = db.execute("SELECT step FROM attempts WHERE job_id = ? AND run = ? AND attempt = ?", (*run, attempt))
+    return Recorded(_envelope(db, *run), Step.from_json(row.fetchone()[0]))
 
 
 def _lapsed(db: sqlite3.Connection, request: ClaimRequest, attempt: int) -> Lapsed:
@@ -224,8 +223,8 @@ def record(db: sqlite3.Connection, ticket: Ticket, entry: Entry, now: float, key
     recorded = _record(db, ticket, entry, claim, now)
     if news:
         db.execute(
-            "UPDATE attempts SET news = ? WHERE job_id = ? AND run = ? AND attempt = ?",
-            (news_to_json(news), ticket.job_id, ticket.run, ticket.attempt),
+            "UPDATE attempts SET news = ? WHERE job_id = ? AND run = ? AND attempt = ? AND token = ?",
+            (news_to_json(news), ticket.job_id, ticket.run, ticket.attempt, ticket.token),
         )
     return Noted(recorded, news)
 
@@ -311,10 +310,12 @@ def _write_end(db: sqlite3.Connection, job_id: str, run: int, step: Step, now: f
     assert event is not None  # noqa: S101 - Step.ends_job implies it
     # The body goes with the end, unless its dead letter may still have to be written, or the end may be taken back.
     db.execute(
-        "UPDATE runs SET end_status = ?, end_step = ?, ended_at = ?, kept = ?,"
-        " body = CASE WHEN ? THEN ? WHEN ? THEN body END WHERE job_id = ? AND run = ?",
-        (event.status, step.to_json(), now, bool(kept), bool(kept), kept, step.letter is not None, job_id, run),
+        "UPDATE runs SET end_status = ?, end_step = ?, ended_at = ?, kept = 0, body = CASE WHEN ? THEN body END"
+        " WHERE job_id = ? AND run = ?",
+        (event.status, step.to_json(), now, step.letter is not None, job_id, run),
     )
+    if kept:
+        bodies.keep(db, (job_id, run), kept, now)
 
 
 def lapse(db: sqlite3.Connection, ticket: Ticket, entry: Entry, now: float) -> Recorded | None:
@@ -361,11 +362,10 @@ def refuse(db: sqlite3.Connection, request: ClaimRequest, step: Step, now: float
     if not latest.ended or request.wish.run > latest.number:
         return None
     # Its own end is due to this very body, and to no other.
-    end_step, body = db.execute(
-        "SELECT end_step, body FROM runs WHERE job_id = ? AND run = ?", (request.job_id, latest.number)
-    ).fetchone()
-    own = body == request.envelope.body or Step.from_json(end_step).is_of(step.fingerprint)
-    return _recorded_end(db, request.job_id, latest.number) if own else None
+    run = (request.job_id, latest.number)
+    (end_step,) = db.execute("SELECT end_step FROM runs WHERE job_id = ? AND run = ?", run).fetchone()
+    own = _envelope(db, *run).body == request.envelope.body or Step.from_json(end_step).is_of(step.fingerprint)
+    return _recorded_end(db, *run) if own else None
 
 
 def release(db: sqlite3.Connection, ticket: Ticket) -> None:
@@ -393,8 +393,7 @@ def note_buried(db: sqlite3.Connection, job_id: str, run: int) -> None:
 
 def forget(db: sqlite3.Connection, now: float) -> int:
     """Forget the oldest of what is past its time; returns how many runs."""
-    deadline = now + REMEMBERED_AFTER_DEADLINE_S
-    db.execute("UPDATE runs SET body = NULL, kept = 0 WHERE kept AND forget_at < ?", (deadline,))
+    bodies.forget_late(db, now)
     old = db.execute("SELECT job_id, run FROM runs WHERE forget_at < ? LIMIT ?", (now, _FORGET_BATCH)).fetchall()
     db.executemany("DELETE FROM attempts WHERE job_id = ? AND run = ?", old)
     db.executemany("DELETE FROM runs WHERE job_id = ? AND run = ?", old)

@@ -61,7 +61,7 @@ else
     local news = LANE.sender and hear_signal(LANE, { unpack(ARGV, 14) }, number, now) or {}
     if #news > 0 then
         told = cjson.encode(news)
-        if attempt ~= nil then
+        if attempt ~= nil and attempt.token == token then
             attempt.news = told
         end
     end
