@@ -28,7 +28,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="chaos", description="Runs otpost under fire and judges it.")
     parser.add_argument("--seed", type=int, default=1, help="of the first run; the next ones count on (default 1)")
     parser.add_argument("--runs", type=int, default=50, help="how many (default 50)")
-    parser.add_argument("--jobs", type=int, default=300, help="of each run (default 300)")
+    parser.add_argument("--jobs", type=int, default=260, help="of each run, beside a crowd (default 260)")
     parser.add_argument("--workers", type=int, default=3, help="of each run (default 3)")
     parser.add_argument("--short", action="store_true", help="fewer jobs and workers, as in the tests")
     parser.add_argument("--ledger", choices=LEDGERS, default=None, help="only this one (default: in turn)")
