@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from chaos.run import LEDGERS, Orders, play
+from chaos.run import LEDGERS, Orders, check_share_of, play
 from chaos.telling import in_short, read_told, sum_up, told, what_broke
 from private_rabbitmq import PrivateRabbitMQ
 
@@ -51,7 +51,7 @@ async def _play(options: argparse.Namespace, seeds: Sequence[int], folder: Path)
             place = folder / f"seed-{seed}"
             place.mkdir(parents=True)
             ledger = options.ledger or LEDGERS[seed % len(LEDGERS)]
-            orders = Orders(seed, ledger, options.jobs, options.workers)
+            orders = Orders(seed, ledger, options.jobs, options.workers, check_share=check_share_of(seed))
             report = await play(Orders.short(seed, ledger) if options.short else orders, place, node)
             for line in (in_short(report), *what_broke(report)):
                 out.print(line, markup=False)

@@ -149,6 +149,68 @@ BREACHES: Final = (
         ),
         seeds=(13, 33),
     ),
+    Breach(
+        "a webhook answered before it is stored",
+        "nothing lost",
+        (
+            Patch(
+                "worker/otpost_worker/webhook.py",
+                "            await self._store.put(body, came_at)\n",
+                "            self._stored = asyncio.ensure_future(self._store.put(body, came_at))\n",
+            ),
+        ),
+        seeds=(8, 13, 23),
+    ),
+    Breach(
+        "a report that is written down and not told after a crash",
+        "nothing lost",
+        (
+            Patch(
+                "worker/otpost_worker/delivery_reports.py",
+                "                await self._publish(verdict, story, run, again=True)\n",
+                "",
+            ),
+        ),
+        seeds=(8, 16, 20),
+    ),
+    Breach(
+        "every copy of a report told anew",
+        "nothing lost",
+        (
+            Patch(
+                "worker/otpost_worker/statuses.py",
+                "    if known is not None:\n        return Follow(None, _steps_again(place, heard, known, terms)) "
+                "if known.token == heard.token else _COPY\n",
+                "    if known is not None and known.token == heard.token:\n"
+                "        return Follow(None, _steps_again(place, heard, known, terms))\n",
+            ),
+        ),
+        seeds=(13, 33),
+    ),
+    Breach(
+        "a failure that overrules a delivery",
+        "what is told is true",
+        (
+            Patch(
+                "worker/otpost_worker/statuses.py",
+                "    overruled = bool(DELIVERIES & attempt.reports.keys()) or place.others_stand\n",
+                "    overruled = place.others_stand\n",
+            ),
+        ),
+        seeds=(13, 33),
+    ),
+    Breach(
+        "no check after an acceptance",
+        "nothing lost",
+        (
+            Patch(
+                "worker/otpost_worker/settling.py",
+                "            await self._broker.watch(job_id, step.watch, step.watch.due_at - self._clock())\n",
+                "            pass\n",
+            ),
+        ),
+        seeds=(13, 33),
+    ),
 )
 
 

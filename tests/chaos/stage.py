@@ -14,7 +14,7 @@ from broker import fresh_vhost
 from chaos.checker.evidence import Unanswered
 from chaos.children.probes import set_clock
 from chaos.crew import Crew, clean_environment
-from chaos.hiring import Hiring, clock_file
+from chaos.hiring import STARVED, Hiring, clock_file
 from chaos.plan import Line, Plan
 from chaos.proxy import Proxy
 from free_ports import release_ports, reserve_free_port
@@ -153,7 +153,7 @@ async def _redis(ledger: str) -> AsyncIterator[PrivateRedis | None]:
 async def _simulator(folder: Path) -> AsyncIterator[str]:
     with (folder / "simulator.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "chaos.children.simulator"),
+            *(sys.executable, "-m", "chaos.children.simulator", str(folder / STARVED)),
             env=clean_environment(),
             stdin=asyncio.subprocess.PIPE,  # its lifeline
             stdout=asyncio.subprocess.PIPE,

@@ -29,11 +29,14 @@ class Watchman:
     def __init__(self, who: str, tell: Callable[[dict[str, object]], None]) -> None:
         self._who = who
         self._tell = tell
+        self._file = Path(f"/proc/self/task/{threading.main_thread().native_id}/schedstat")
         self._stopping = threading.Event()
+        self._began_at = 0.0
         self._thread = threading.Thread(target=self._watch, name="watchman", daemon=True)
 
     def begin(self) -> None:
         """Begin to look."""
+        self._began_at = time.time()
         self._thread.start()
 
     def end(self) -> None:
@@ -42,17 +45,20 @@ class Watchman:
         self._thread.join()
 
     def _watch(self) -> None:
-        file = Path(f"/proc/self/task/{threading.main_thread().native_id}/schedstat")
-        began_at, waited_s = time.time(), _waited_s(file)
+        began_at, waited_s = self._began_at, read_waited_s(self._file)
         while not self._stopping.wait(_LOOK_S):
-            now, waits_s = time.time(), _waited_s(file)
-            took_s = now - began_at
-            if max(took_s - _LOOK_S, waits_s - waited_s) >= SHARE * took_s:
+            now, waits_s = time.time(), read_waited_s(self._file)
+            if has_starved(now - began_at, waits_s - waited_s):
                 self._tell({"at": began_at, "until": now, "who": self._who})
             began_at, waited_s = now, waits_s
 
 
-def _waited_s(file: Path) -> float:
+def has_starved(took_s: float, waited_s: float) -> bool:
+    """Tell whether who was to look again after a moment and did so after *took_s*, having *waited_s*, was starved."""
+    return max(took_s - _LOOK_S, waited_s) >= SHARE * took_s
+
+
+def read_waited_s(file: Path) -> float:
     """Read how long a thread has waited to be run; 0 where the system does not say."""
     try:
         return int(file.read_bytes().split()[1]) / _NS
