@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from chaos.checker.evidence import ClockMove, Life, Passing, Reported, Starved, Struck, Unanswered
+from chaos.checker.evidence import ClockMove, Life, Passing, Reported, Result, Starved, Struck, Unanswered
 from chaos.checker.reports import OVERTAKEN
 from chaos.checker.verdict import excused
 from chaos.clean_run import (
@@ -136,6 +136,15 @@ def test_what_is_worth_another_try_and_has_the_time_is_not_given_up() -> None:
     assert found(replace(evidence, jobs=jobs)) == []
 
 
+def test_a_failure_that_only_marketing_templates_meet_is_told_of_the_sender() -> None:
+    failed = report(6, "told-1", "failed", code=131049)
+    evidence = with_more(reported_run(), reports=[failed])
+    what = "told-1/1/1/category_changed was not told, although only a marketing template can fail so"
+    assert the_one(evidence) == ("nothing lost", "told-1", what)
+    event = Result(21, "otpost.event.v1", '{"event_id":"told-1/1/1/category_changed"}', "")
+    assert found(with_more(evidence, results=[event])) == []
+
+
 # What is told is true
 
 
@@ -215,7 +224,7 @@ WRITTEN: Final = (
 def test_a_claim_after_a_delivery_was_written_down_is_found() -> None:
     claimed = [passing(35, "before claim", attempt=2), passing(35.1, "after claim", attempt=2, result="Claimed")]
     evidence = with_more(reported_run(), passings=[*WRITTEN, *claimed, passing(35.2, "after release", attempt=2)])
-    what = "run 1, attempt 1 was delivered, which was written down; then attempt 2 was claimed"
+    what = "run 1, attempt 1 was delivered, which was written down; then run 1, attempt 2 was claimed"
     assert the_one(evidence) == ("nothing twice", "told-1", what)
 
 
@@ -229,12 +238,19 @@ def test_a_claim_that_was_asked_for_before_or_denied_is_none() -> None:
     assert found(with_more(reported_run(), passings=[*unwritten, *late])) == []
 
 
+def test_a_claim_of_a_replay_after_a_delivery_was_written_down_is_found() -> None:
+    again: dict[str, Any] = {"run": 2, "attempt": 1}
+    claimed = [passing(35, "before claim", **again), passing(35.1, "after claim", result="Claimed", **again)]
+    evidence = with_more(reported_run(), passings=[*WRITTEN, *claimed, passing(35.2, "after release", **again)])
+    assert the_one(evidence)[2].endswith("then run 2, attempt 1 was claimed")
+
+
 @pytest.mark.parametrize("change", ["taken back", "given up"])
 def test_a_delivery_that_a_failure_overrules_is_found(change: str) -> None:
     amends = f"failed, {change}"
     failed = [passing(35, "before amend", amends=amends), passing(35.1, "after amend", amends=amends, result="True")]
     evidence = with_more(reported_run(), passings=[*WRITTEN, *failed])
-    what = f"run 1, attempt 1 was delivered, which was written down; then attempt 1 was {change}"
+    what = f"run 1, attempt 1 was delivered, which was written down; then run 1, attempt 1 was {change}"
     assert the_one(evidence) == ("what is told is true", "told-1", what)
 
 

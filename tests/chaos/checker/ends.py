@@ -17,7 +17,7 @@ Run = tuple[str, int]
 
 LOST: Final = "nothing lost"
 DOUBLED: Final = "ended twice, as who told the first end could not record it and died"
-STANDS: Final = "replayed without an end, as the run before stands accepted"
+STANDS: Final = "replayed without an end, as the run before stands"
 _RECORDING: Final = ("after record", "after conclude", "after lapse", "after refuse")
 # How long after the end of a fault a worker may still take the ledger to be away.
 _OUTAGE_S: Final = 5.0
@@ -61,7 +61,7 @@ def _exactly_once(
     possible = due | {(job.id, 1) for job in jobs.values() if job.id is not None}
     possible |= {(replay.id, replay.run) for replay in evidence.replays}
     for job_id, run in sorted(due):
-        if not ends.get((job_id, run)) and not _stands_accepted(evidence, job_id, run, ends):
+        if not ends.get((job_id, run)) and not _stands(evidence, job_id, run, ends):
             yield Violation(LOST, job_id, f"run {run} was confirmed and has not ended")
     unrecorded, taken_back = _told_without_record(evidence), _taken_back(evidence)
     for (job_id, run), events in sorted(ends.items()):
@@ -85,18 +85,22 @@ def _taken_back(evidence: Evidence) -> set[str]:
     return {f"{job}/{run}/{attempt}/accepted" for job, run, attempt in retried if told.failed((job, run, attempt))}
 
 
-def _stands_accepted(
-    evidence: Evidence, job_id: str, run: int, ends: Mapping[Run, Mapping[str, Mapping[str, Any]]]
-) -> bool:
-    """Tell whether a replay got the end of a run before it again, which was accepted, and nothing was sent for it.
+def _stands(evidence: Evidence, job_id: str, run: int, ends: Mapping[Run, Mapping[str, Mapping[str, Any]]]) -> bool:
+    """Tell whether a replay got the end of a run before it again, which stands, and nothing was sent for it.
 
-    A run that has ended twice may leave a dead letter although it stands accepted.
+    A run stands that was accepted; it may have left a dead letter all the same, where it has ended twice. And one that
+    was delivered, however it had ended before that was reported: until then a replay of it is one like any other.
     """
-    before = [event for each in range(1, run) for event in ends.get((job_id, each), {}).values()]
-    accepted = {event["event_id"] for event in before if event["status"] == "accepted"}
-    told = Counter(result.event.get("event_id") for result in evidence.results)
-    is_sent = any(attempt_of(request.callback or "")[:2] == (job_id, run) for request in evidence.requests)
-    return any(told[event_id] > 1 for event_id in accepted) and not is_sent
+    told, fate = Counter(result.event.get("event_id") for result in evidence.results), fates(evidence)
+    requests = [one for one in evidence.requests if attempt_of(one.callback or "")[:2] == (job_id, run)]
+    for before in range(1, run):
+        was_delivered = bool(fate.delivered(job_id, before))
+        is_sent = any(one.taken or not was_delivered for one in requests)
+        for event in ends.get((job_id, before), {}).values():
+            stands = event["status"] == "accepted" or was_delivered
+            if stands and told[event["event_id"]] > 1 and not is_sent:
+                return True
+    return False
 
 
 def standing_ends(evidence: Evidence) -> Iterator[Mapping[str, Any]]:
@@ -116,7 +120,7 @@ def excused(evidence: Evidence) -> list[str]:
     standing = [events.keys() - taken_back for events in ends.values()]
     doubled = [DOUBLED for events in standing if len(events) > 1 and len(events - unrecorded) == 1]
     unended = [one for one in evidence.replays if one.is_sure and not ends.get((one.id, one.run))]
-    return doubled + [STANDS for one in unended if _stands_accepted(evidence, one.id, one.run, ends)]
+    return doubled + [STANDS for one in unended if _stands(evidence, one.id, one.run, ends)]
 
 
 def _told_without_record(evidence: Evidence) -> set[str]:

@@ -23,6 +23,8 @@ _CHANGES: Final = {"taken back", "given up"}
 OVERTAKEN: Final = "told as silence, as the report of a delivery was held up"
 # What is worth another try, and the longest that the first and each further one may have to wait (docs/limits.md).
 _PAUSES_S: Final = {131049: (30.0, 60.0), 131000: (1.0, 30.0), 131016: (1.0, 30.0)}
+# What a template for codes cannot meet: an event on its sender.
+_MARKETING: Final = frozenset({131049})
 _TOLERANCE_S: Final = 1.0
 _MS: Final = 1000
 # Rounding on the way from the job's text to the event's.
@@ -60,9 +62,12 @@ class _Known:
         self.jobs: dict[str, Job] = {job.id: job for job in evidence.jobs if job.id is not None and not job.is_copy}
         self.requests = by_run(evidence)
         self.events: dict[str, dict[str, Any]] = {}
+        self.of_senders: set[str] = set()
         for result in evidence.results:
             if result.kind == "otpost.result.v1":
                 self.events.setdefault(result.event["event_id"], result.event)
+            else:
+                self.of_senders.add(str(result.event.get("event_id")))
 
     def of_status(self, *statuses: str) -> Iterator[dict[str, Any]]:
         """Go through the events of these statuses, each once."""
@@ -135,6 +140,9 @@ def _failures(known: _Known) -> Iterator[Violation]:
     """A failure of what stood accepted is told, by what follows from it: another try, or none."""
     for attempt, reports in known.fates:
         failed = [one for one in reports if one.status == FAILED and one.answered]
+        name = "/".join(map(str, (*attempt, "category_changed")))
+        if any(one.code in _MARKETING for one in failed) and name not in known.of_senders:
+            yield Violation(LOST, attempt[0], f"{name} was not told, although only a marketing template can fail so")
         if not failed or known.event(attempt, "accepted") is None:
             continue
         if known.fates.delivered(attempt[0]) or known.others_taken(attempt):
@@ -230,9 +238,10 @@ def _silences(known: _Known) -> Iterator[Violation]:
 
 @dataclass(frozen=True, slots=True)
 class _Delivery:
-    """From *at* on, a delivery of *attempt* is written down."""
+    """From *at* on, a delivery of *attempt* of *run* is written down."""
 
     at: float
+    run: int
     attempt: int
 
 
@@ -254,34 +263,35 @@ class _Asked:
 
 
 def _deliveries_stand(evidence: Evidence) -> Iterator[Violation]:
-    """Once a delivery is written down nothing of that run is claimed any more, and nothing of it taken back."""
+    """Once a delivery is written down nothing of that job is claimed any more, and nothing of it taken back."""
     noted = _written_deliveries(evidence)
-    asked: dict[tuple[str, str, int, int], _Asked] = defaultdict(_Asked)
+    asked: dict[tuple[str, int, str, int, int], _Asked] = defaultdict(_Asked)
     for passing in sorted(evidence.passings, key=lambda passing: passing.at):
         job, attempt = str(passing.job), passing.attempt or 0
-        delivery = noted.get((job, passing.run or 0))
+        delivery = noted.get(job)
         when, _, arrow = passing.point.partition(" ")
         if delivery is None or arrow not in ("claim", "amend"):
             continue
-        way = asked[arrow, job, passing.pid, attempt]
+        way = asked[arrow, passing.pid, job, passing.run or 0, attempt]
         if when == "before":
             way.since.append(passing.at)
         elif way.answer() > delivery.at:
-            what = f"run {passing.run}, attempt {delivery.attempt} was delivered, which was written down;"
+            what = f"run {delivery.run}, attempt {delivery.attempt} was delivered, which was written down;"
+            then = f"{what} then run {passing.run}, attempt {attempt} was"
             if passing.result == "Claimed":
-                yield Violation(TWICE, job, f"{what} then attempt {attempt} was claimed")
+                yield Violation(TWICE, job, f"{then} claimed")
             for change in sorted(_CHANGES & _amends(passing)) if passing.result == "True" else ():
-                yield Violation(TRUE, job, f"{what} then attempt {attempt} was {change}")
+                yield Violation(TRUE, job, f"{then} {change}")
 
 
-def _written_deliveries(evidence: Evidence) -> dict[tuple[str, int], _Delivery]:
-    """Find when the first delivery of each run was written down, as the probes saw it."""
-    noted: dict[tuple[str, int], _Delivery] = {}
+def _written_deliveries(evidence: Evidence) -> dict[str, _Delivery]:
+    """Find when the first delivery of each job was written down, as the probes saw it."""
+    noted: dict[str, _Delivery] = {}
     for passing in evidence.passings:
         if passing.point == "after amend" and passing.result == "True" and _amends(passing) & DELIVERIES:
-            key = (str(passing.job), passing.run or 0)
-            if key not in noted or passing.at < noted[key].at:
-                noted[key] = _Delivery(passing.at, passing.attempt or 0)
+            job = str(passing.job)
+            if job not in noted or passing.at < noted[job].at:
+                noted[job] = _Delivery(passing.at, passing.run or 0, passing.attempt or 0)
     return noted
 
 
