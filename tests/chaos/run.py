@@ -132,11 +132,13 @@ class Report:
 class Ends:
     """Which runs of jobs have ended so far, as the results stream tells while it is being written.
 
-    *reopened*: those which were told to be tried again after that.
+    *reopened*: those which were told to be tried again after that. *repeated*: jobs of which an end was told again, as
+    it is to a replay of what stands.
     """
 
     ended: set[tuple[str | None, int]] = field(default_factory=set)
     reopened: set[tuple[str | None, int]] = field(default_factory=set)
+    repeated: set[str | None] = field(default_factory=set)
     nameless: int = 0
     _events: set[str] = field(default_factory=set)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -145,6 +147,8 @@ class Ends:
         """Note one event."""
         self._news.set()
         if event["event_id"] in self._events:
+            if event["status"] in ENDS:
+                self.repeated.add(event["job_id"])
             return
         self._events.add(event["event_id"])
         run = (event["job_id"], event["run"])
@@ -164,10 +168,13 @@ class Ends:
         except TimeoutError:
             return False
 
+    def _missing(self, runs: set[tuple[str, int]]) -> bool:
+        return any(run == 1 or job not in self.repeated for job, run in runs - self.ended)
+
     async def include(self, runs: set[tuple[str, int]], url: str, *, nameless: int, until: float) -> None:
         """Wait until all of *runs* have ended, the time (Unix seconds) has come, or nothing can come any more."""
         heard_at = time.time()
-        while (runs - self.ended or self.nameless < nameless) and time.time() < until:
+        while (self._missing(runs) or self.nameless < nameless) and time.time() < until:
             if await self.heard(1.0):
                 heard_at = time.time()
             elif time.time() - heard_at > _SILENCE_S and not await reading.count_left(url, SENDERS):
