@@ -41,7 +41,8 @@ KEPT: Final = b'{"id": "job-1", "sealed_code": "c2VhbGVk"}'
 class Course:
     """One course of things, the same for all ledgers; its names are its own, so that it begins with nothing.
 
-    *stories*: what each ledger has told when it was asked last, and before that, for whoever judges by it.
+    *stories*: what each ledger has told when it was asked last, and before that, for whoever judges by it. *began*: the
+    earliest moment of the course, as the clock is set back in it.
     """
 
     ledgers: Mapping[str, OpenLedger]
@@ -111,6 +112,7 @@ class Course:
         self.clock.now -= self.some((0.05, 3.0, 3700.0))
         while self._ends_shortly():
             self.clock.now -= SHORTLY_S
+        self.began = min(self.began, self.clock.now)
 
     async def reach(self, moment: float) -> None:
         self.clock.reach(moment)
