@@ -14,10 +14,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from fateful_ledger import FatefulLedger
 from ledger_implementations import ledger_at
 from message_schemas import assert_job_agrees, assert_result, problems_of
 from otpost.sealing import PrivateKey
@@ -27,19 +28,17 @@ from otpost_worker.envelope import Defaults, Envelope
 from otpost_worker.keyring import Keyring
 from otpost_worker.metrics import Metrics
 from otpost_worker.outcome import Accepted, Error, Kind, Outcome, Refused, Unknown
-from otpost_worker.ports import LedgerUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from ledger_implementations import Implementation, OpenLedger
     from otpost.event import SenderEvent
-    from otpost_worker.envelope import Event, Letter, Step, Watch
-    from otpost_worker.ports import ClaimReply, ClaimRequest, Entry, Message, Noted, Recorded, Ticket
-    from otpost_worker.standing import Heard, News
-    from otpost_worker.stories import Amendment, JobStory
+    from otpost_worker.envelope import Event, Letter, Watch
+    from otpost_worker.ports import Message
+    from otpost_worker.standing import News
     from otpost_worker.updates import Posted
 
 # 2026-11-23T20:00:00Z, when every test begins.
@@ -53,7 +52,6 @@ NO_SUCH_NUMBER: Final = Refused(Error(Kind.RECIPIENT, code=131026))
 TOKEN_REFUSED: Final = Refused(Error(Kind.SENDER_HALTED, code=190))
 LOST: Final = Unknown(Error(Kind.UNKNOWN, title="Answer lost"))
 
-T = TypeVar("T")
 # The arrows of the contract's order; a crash may come ("before", arrow) or ("after", arrow).
 Point = tuple[str, str]
 MAX_PASSES: Final = 60
@@ -209,85 +207,6 @@ class RecordingBroker:
     def event_ids(self) -> list[str]:
         """What the world heard, in order."""
         return [event.id for event in self.events]
-
-
-class FatefulLedger:
-    """A ledger on whose every call the worker may die, and which may be out of reach.
-
-    `unavailable` counts, for each operation, how many of its next calls fail before they reach the ledger; the
-    first that does sets `refused`.
-    `after_claim` runs when a claim has been granted but not yet answered.
-    """
-
-    def __init__(self, ledger: OpenLedger, fate: Fate, unavailable: Counter[str]) -> None:
-        self._ledger = ledger
-        self._fate = fate
-        self._unavailable = unavailable
-        self.refused = asyncio.Event()
-        self.after_claim: Callable[[], None] | None = None
-
-    async def claim(self, request: ClaimRequest) -> ClaimReply:
-        self._begin("claim", "claim")
-        reply = await self._ledger.claim(request)
-        self._fate.meet("after", "claim")
-        if self.after_claim is not None:
-            self.after_claim()
-        return reply
-
-    async def record(self, ticket: Ticket, entry: Entry) -> Noted:
-        return await self._recording("record", self._ledger.record(ticket, entry))
-
-    async def lapse(self, ticket: Ticket, entry: Entry) -> Recorded | None:
-        return await self._recording("lapse", self._ledger.lapse(ticket, entry))
-
-    async def conclude(self, request: ClaimRequest, step: Step) -> Recorded | None:
-        return await self._recording("conclude", self._ledger.conclude(request, step))
-
-    async def refuse(self, request: ClaimRequest, step: Step) -> Recorded | None:
-        return await self._recording("refuse", self._ledger.refuse(request, step))
-
-    async def release(self, ticket: Ticket) -> None:
-        self._begin("release", "release")
-        await self._ledger.release(ticket)
-        self._fate.meet("after", "release")
-
-    async def check(self) -> None:
-        await self._ledger.check()
-
-    async def note_buried(self, job_id: str, run: int) -> None:
-        self._begin("note_buried", "note")
-        await self._ledger.note_buried(job_id, run)
-        self._fate.meet("after", "note")
-
-    async def find(self, message_id: str) -> tuple[str, int, int] | None:
-        return await self._ledger.find(message_id)
-
-    async def look_up(self, job_id: str) -> JobStory | None:
-        self._begin("look_up", "look")
-        return await self._ledger.look_up(job_id)
-
-    async def hear(self, heard: Heard) -> tuple[News, ...]:
-        return await self._recording("hear", self._ledger.hear(heard))
-
-    async def amend(self, story: JobStory, amendment: Amendment) -> bool:
-        return await self._recording("amend", self._ledger.amend(story, amendment))
-
-    async def _recording(self, operation: str, call: Coroutine[Any, Any, T]) -> T:
-        try:
-            self._begin(operation, "record")
-        except BaseException:
-            call.close()
-            raise
-        recorded = await call
-        self._fate.meet("after", "record")
-        return recorded
-
-    def _begin(self, operation: str, arrow: str) -> None:
-        self._fate.meet("before", arrow)
-        if self._unavailable[operation] > 0:
-            self._unavailable[operation] -= 1
-            self.refused.set()
-            raise LedgerUnavailable(f"{operation}: the test says so")
 
 
 @dataclass(frozen=True, order=True)

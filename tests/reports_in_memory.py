@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+import orjson
+
+from fateful_ledger import FatefulLedger
+from otpost_worker.deliver import WatchTimes
 from otpost_worker.delivery_reports import DeliveryReports
 from otpost_worker.envelope import Defaults
 from otpost_worker.keyring import Keyring
@@ -13,17 +17,17 @@ from otpost_worker.recording import Records
 from otpost_worker.sender_reports import Account
 from otpost_worker.settling import Settler
 from otpost_worker.updates import MessageReport, Posted, ProviderError, Reported
-from ports_in_memory import KEY, Crash, FatefulLedger
+from ports_in_memory import ACCEPTED, KEY, Crash, World, envelope
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from ledger_implementations import OpenLedger
+    from ledger_implementations import Implementation, OpenLedger
     from otpost_worker.envelope import Watch
+    from otpost_worker.outcome import Outcome
     from otpost_worker.updates import Update
-    from ports_in_memory import World
 
-WATCH_S: Final = 630.0
+WATCH: Final = WatchTimes(sent_s=630.0, held_s=30.0)
 # What a failure means; the table itself has tests of its own.
 KINDS: Final = {
     131026: Kind.RECIPIENT,
@@ -38,6 +42,13 @@ def report(status: str, at: float | None, *, callback: str | None = "job-1", cod
     """Make what the provider says of one message."""
     error = ProviderError(code, "Not delivered") if code is not None else None
     return MessageReport(Reported(status), "wamid.one" if callback is None else None, callback, at, error)
+
+
+def new_world(place: Implementation, *answers: Outcome) -> World:
+    """Make a world whose deliveries are watched."""
+    world = World(place, answers=answers or (ACCEPTED,))
+    world.watch = WATCH
+    return world
 
 
 @dataclass
@@ -110,3 +121,26 @@ class Reporting:
 def _place_of(callback: str) -> tuple[str, int, int] | None:
     job_id, *rest = callback.split("/")
     return (job_id, int(rest[0]), int(rest[1])) if rest else (job_id, 1, 1)
+
+
+async def sent(place: Implementation, *answers: Outcome) -> tuple[World, Reporting]:
+    """Let a job go its way, as far as that goes at once."""
+    world = new_world(place, *answers)
+    world.put(envelope())
+    await world.run()
+    return world, Reporting(world)
+
+
+def told(world: World, event_id: str) -> dict[str, object]:
+    """Give the event as the world got it, the last copy of it."""
+    found: dict[str, object] = orjson.loads(
+        next(one.body for one in reversed(world.broker.events) if one.id == event_id)
+    )
+    return found
+
+
+async def holds(world: World) -> list[tuple[str | None, str | None]]:
+    """Name the template and the language of each hold."""
+    async with world.ledger() as ledger:
+        report_ = (await ledger.report({"default": 80.0}, {"default": "default"}))["default"]
+    return [(hold.template, hold.language) for hold in report_.holds]

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import io
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import orjson
 
+from otpost_worker.simulator import Simulator, SimulatorOptions, WebhookSettings
 from send_requests import send_request
+from webhook_receiver import PATIENCE_S, SECRET
 
 if TYPE_CHECKING:
-    from otpost_worker.simulator import Entry, Simulator
+    from collections.abc import AsyncIterator
+
+    from otpost_worker.simulator import Entry
+    from webhook_receiver import WebhookReceiver
 
 SEND = "/v25.0/106540352242922/messages"
 OPENAPI = Path(__file__).parent / "fixtures/meta-openapi/business-messaging-v23.0-subset.json"
@@ -21,6 +27,9 @@ JSON_TYPES: dict[str, type] = {"object": dict, "array": list, "string": str, "in
 TOKEN = {"Authorization": "Bearer t"}
 # More than any answer on loopback needs; a test that meets it has failed.
 PATIENCE = aiohttp.ClientTimeout(total=20)
+# For a simulator that reports: soon again, and a plan that is over at once.
+QUICK_RETRY = {"first_s": 0.02, "ceiling_s": 0.1, "for_s": 20}
+AT_ONCE = {"steps": [{"status": "sent"}]}
 
 
 def conforms(value: object, schema: dict[str, Any], where: str = "body") -> None:
@@ -82,3 +91,19 @@ class Caller:
 
     def last(self) -> Entry:
         return self.simulator.journal.entries()[-1]
+
+
+@asynccontextmanager
+async def calling_and_reporting_to(receiver: WebhookReceiver) -> AsyncIterator[Caller]:
+    """Run a simulator that reports to *receiver*, and give a client of it."""
+    webhooks = WebhookSettings(url=receiver.url, secret=SECRET)
+    async with (
+        Simulator(SimulatorOptions(rate=0, webhooks=webhooks)) as simulator,
+        aiohttp.ClientSession(timeout=PATIENCE, json_serialize=lambda body: orjson.dumps(body).decode()) as session,
+    ):
+        yield Caller(simulator, session)
+
+
+async def settled(caller: Caller) -> None:
+    """Wait until nothing is left to be reported."""
+    assert await caller.simulator.webhooks.wait(settled=True, timeout_s=PATIENCE_S)

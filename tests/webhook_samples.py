@@ -6,6 +6,17 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+# The parts of a report on a message.
+NUMBER_ID: Final = "106540352242922"
+WAMID: Final = "wamid.HBgLMTIwMTU1NTM5MzEVAgARGBI0QUQ2MjA4NEYyRkExNjMyREUA"
+SENT: Final[dict[str, Any]] = {
+    "id": WAMID,
+    "status": "sent",
+    "timestamp": "1750030073",
+    "recipient_id": "12015553931",
+    "biz_opaque_callback_data": "login-7261",
+}
+
 _FIXTURES: Final = Path(__file__).parent / "fixtures"
 # Each value of these is one body.
 _SEVERAL: Final = [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, cast
 import orjson
 import pytest
 
+from fateful_ledger import FatefulLedger
 from otpost_worker.attempts import Wish
 from otpost_worker.dropped import Cause, Drop, DroppedReader
 from otpost_worker.envelope import Envelope, Reply
@@ -15,7 +16,7 @@ from otpost_worker.keyring import Keyring
 from otpost_worker.last_resort import LastResort
 from otpost_worker.ports import Claimed, ClaimRequest, LedgerUnavailable
 from otpost_worker.wrapping import Wrappers
-from ports_in_memory import CODE, KEY, LOST, NOW, UNAVAILABLE, FatefulLedger, World, envelope, job_body
+from ports_in_memory import CODE, KEY, LOST, NOW, UNAVAILABLE, World, envelope, job_body
 from sealed_letters import original
 from service import declare_topology, running_service
 from service import job_body as job_body_now

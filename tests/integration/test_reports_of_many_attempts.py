@@ -9,30 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from otpost_worker.deliver import WatchTimes
 from otpost_worker.outcome import Accepted
 from otpost_worker.updates import Posted
 from ports_in_memory import ACCEPTED, ACCEPTED_LATER, LOST, NOW, UNAVAILABLE, Crash, World, envelope, job_body
-from reports_in_memory import Reporting, report
+from reports_in_memory import Reporting, holds, new_world, report, sent
 
 if TYPE_CHECKING:
     from ledger_implementations import Implementation
     from otpost_worker.envelope import Envelope
     from otpost_worker.outcome import Outcome
     from otpost_worker.updates import MessageReport
-
-
-def new_world(place: Implementation, *answers: Outcome) -> World:
-    world = World(place, answers=answers or (ACCEPTED,))
-    world.watch = WatchTimes(sent_s=630.0, held_s=30.0)
-    return world
-
-
-async def sent(place: Implementation, *answers: Outcome) -> tuple[World, Reporting]:
-    world = new_world(place, *answers)
-    world.put(envelope())
-    await world.run()
-    return world, Reporting(world)
 
 
 async def reported_while_the_second_is_in_flight(
@@ -50,11 +36,6 @@ async def reported_while_the_second_is_in_flight(
     world.put(envelope(job_body(ttl_s=ttl_s)))
     await world.run()
     return world, reporting
-
-
-async def holds(world: World) -> int:
-    async with world.ledger() as ledger:
-        return len((await ledger.report({"default": 80.0}, {"default": "default"}))["default"].holds)
 
 
 @pytest.mark.parametrize(("code", "ttl_s"), [(131026, 300), (131049, 300), (131049, 30)])
@@ -208,7 +189,7 @@ async def test_what_was_delivered_before_it_could_be_buried_leaves_no_letter_and
 async def test_a_failure_by_webhook_halts_whom_it_would_halt_in_an_answer(place: Implementation, code: int) -> None:
     world, reporting = await sent(place)
     await reporting.post(report("failed", NOW + 2, code=code), token="post-1")
-    assert await holds(world) == 1
+    assert len(await holds(world)) == 1
     assert [event.name.value for event in world.broker.sender_events] == ["halted"]
 
 
