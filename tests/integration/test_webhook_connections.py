@@ -12,10 +12,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from otpost_worker.webhook_connections import Limits
+from otpost_worker.webhook_room import Room
 from webhook_requests import BODY, PATIENCE_S, Caller, receiver, signed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 # Longer than any test may take: what ends within it, ends for another reason.
 NEVER_S: Final = 1000.0
@@ -98,6 +99,13 @@ async def clients(caller: Caller, count: int) -> AsyncIterator[list[Client]]:
             found.append(await opened.enter_async_context(client(caller)))
             await caller.until(len(found), "otpost_webhook_connections")
         yield found
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until it holds."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not holds():  # noqa: ASYNC110 - a room tells nobody
+            await asyncio.sleep(0.002)
 
 
 def refused(lines: Sequence[Mapping[str, object]]) -> list[tuple[object, object, object]]:
@@ -208,6 +216,63 @@ async def test_what_begins_behind_a_request_in_hand_has_to_come_whole_too() -> N
         caller.store.open.set()
         assert await one.status() == 200
         assert await one.ends() == b""
+
+
+# Bodies that do not come whole
+
+
+async def test_a_body_that_does_not_come_whole_makes_room_for_one_that_does() -> None:
+    room = Room(most_bodies=3, most_bytes=1_000_000)
+    with capture_logs() as lines:
+        async with receiver(room=room, limits=limits()) as caller, clients(caller, 4) as (first, second, third, other):
+            for slow in (first, second, third):
+                before = room.bytes
+                slow.writer.write(WHOLE[:-1])
+                await until(lambda: room.bytes == before + len(BODY) - 1)  # noqa: B023 - it is over before the next
+            assert await other.ask() == 200
+            assert await first.status() == 503
+            # Nobody else had to go.
+            for slow in (second, third):
+                slow.writer.write(WHOLE[-1:])
+                assert await slow.status() == 200
+            assert caller.counted("overloaded") == 1
+            assert (room.bodies, room.bytes) == (0, 0)
+    assert refused(lines) == [("webhook.refused", "overloaded", "warning")]
+
+
+async def test_bytes_of_a_body_that_does_not_come_whole_make_room_for_one_that_does() -> None:
+    room = Room(most_bodies=10, most_bytes=100_000)
+    async with receiver(room=room, limits=limits()) as caller, client(caller) as slow:
+        slow.writer.write(HEAD + b"Content-Length: 70000\r\n\r\n" + b"x" * 60_000)
+        await until(lambda: room.bytes == 60_000)
+        assert (await caller.post(b'{"a":"' + b"x" * 60_000 + b'"}'))[0] == 200
+        assert await slow.status() == 503
+        assert (room.bodies, room.bytes) == (0, 0)
+
+
+async def test_a_body_that_waits_for_the_broker_makes_room_for_nobody() -> None:
+    room = Room(most_bodies=2, most_bytes=1_000_000)
+    async with receiver(room=room, limits=limits()) as caller, clients(caller, 3) as (one, another, third):
+        caller.store.open.clear()
+        asking = [asyncio.create_task(client.ask()) for client in (one, another)]
+        await caller.store.wait_for_waiting(2)
+        assert await third.ask() == 503
+        caller.store.open.set()
+        assert await asyncio.gather(*asking) == [200, 200]
+
+
+async def test_a_client_that_goes_away_as_its_half_request_has_its_turn_is_no_crash() -> None:
+    with capture_logs() as lines:
+        async with receiver(limits=limits()) as caller, client(caller) as one:
+            caller.store.open.clear()
+            one.writer.write(WHOLE + WHOLE[:-1])
+            await caller.store.wait_for_waiting(1)
+            # In one step: the first is answered, the second begins, and its connection is gone.
+            one.writer.write_eof()
+            caller.store.open.set()
+            assert await one.status() == 200
+            await caller.until(1, "otpost_webhook_requests_total", result="broken_off")
+    assert refused(lines) == [("webhook.refused", "broken_off", "info")]
 
 
 # Too much, or nothing read

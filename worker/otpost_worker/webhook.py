@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from otpost_worker.ports import RawWebhooks
     from otpost_worker.webhook_answers import HangUp
     from otpost_worker.webhook_metrics import WebhookMetrics
-    from otpost_worker.webhook_room import Room
+    from otpost_worker.webhook_room import Body, Room
 
 # Meta sends up to 3 MB in one POST, with up to 1,000 updates.
 MAX_BODY_BYTES: Final = 3 * 1024 * 1024
@@ -158,40 +158,54 @@ class Receiver:
             return Result.ENCODED
         if (request.content_length or 0) > MAX_BODY_BYTES:
             return Result.TOO_LARGE
-        if not self._room.enter():
+        body, time_left = bytearray(), asyncio.timeout(self._read_within_s)
+
+        def give_up() -> None:
+            body.clear()
+            if not time_left.expired():
+                time_left.reschedule(asyncio.get_running_loop().time())
+
+        place = self._room.enter(give_up)
+        if place is None:
             return Result.OVERLOADED
         self._idle.clear()
-        body = bytearray()
         try:
-            refused = await self._read(request, body)
+            refused = await self._read(request, body, place, time_left)
             if refused is None:
                 return await self._take(request, bytes(body), came_at)
             return refused
         finally:
-            self._room.leave(len(body))
+            self._room.leave(place)
             if self._room.bodies == 0:
                 self._idle.set()
 
-    async def _read(self, request: web.BaseRequest, body: bytearray) -> Result | None:
+    async def _read(
+        self, request: web.BaseRequest, body: bytearray, place: Body, time_left: asyncio.Timeout
+    ) -> Result | None:
         """Read the request's *body*; tell why that is not possible, where it is not.
 
         All that is in *body* is taken from the room.
         """
         try:
-            async with asyncio.timeout(self._read_within_s):
+            async with time_left:
                 if request.headers.get("Expect", "").lower() == "100-continue":
                     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 while chunk := await request.content.readany():
                     if len(body) + len(chunk) > MAX_BODY_BYTES:
                         return Result.TOO_LARGE
-                    if not self._room.take(len(chunk)):
+                    if not self._room.take(place, len(chunk)):
                         return Result.OVERLOADED
                     body += chunk
         except TimeoutError:
-            return Result.TOO_SLOW
+            return Result.TOO_SLOW if place.has_place else Result.OVERLOADED
         except (web.RequestPayloadError, HttpProcessingError, OSError):
             return Result.BROKEN_OFF
-        return None
+        except RuntimeError:
+            # So the library (3.14) says that the connection was gone before anything was read.
+            if request.transport is not None:
+                raise
+            return Result.BROKEN_OFF
+        return None if self._room.finish(place) else Result.OVERLOADED
 
     async def _take(self, request: web.BaseRequest, body: bytes, came_at: datetime) -> Result:
         signature = request.headers.get("X-Hub-Signature-256")
