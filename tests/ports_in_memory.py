@@ -261,7 +261,9 @@ class World:
         """Let a new worker take one delivery; when this returns, it may be acknowledged."""
         async with self.ledger() as ledger:
             await self.deliverer(ledger).deliver(envelope)
-            await asyncio.gather(*self.backgrounds)
+            # A worker that dies in one of these leaves none of them to the next.
+            works, self.backgrounds = self.backgrounds, []
+            await asyncio.gather(*works)
 
     async def run(self) -> None:
         """Let one worker after the other take what comes, until nothing comes any more.

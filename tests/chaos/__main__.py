@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from chaos.run import LEDGERS, Orders, play
+from chaos.run import LEDGERS, Orders, check_share_of, play
 from chaos.telling import in_short, read_told, sum_up, told, what_broke
 from private_rabbitmq import PrivateRabbitMQ
 
@@ -28,7 +28,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="chaos", description="Runs otpost under fire and judges it.")
     parser.add_argument("--seed", type=int, default=1, help="of the first run; the next ones count on (default 1)")
     parser.add_argument("--runs", type=int, default=50, help="how many (default 50)")
-    parser.add_argument("--jobs", type=int, default=300, help="of each run (default 300)")
+    parser.add_argument("--jobs", type=int, default=260, help="of each run, beside a crowd (default 260)")
     parser.add_argument("--workers", type=int, default=3, help="of each run (default 3)")
     parser.add_argument("--short", action="store_true", help="fewer jobs and workers, as in the tests")
     parser.add_argument("--ledger", choices=LEDGERS, default=None, help="only this one (default: in turn)")
@@ -51,7 +51,7 @@ async def _play(options: argparse.Namespace, seeds: Sequence[int], folder: Path)
             place = folder / f"seed-{seed}"
             place.mkdir(parents=True)
             ledger = options.ledger or LEDGERS[seed % len(LEDGERS)]
-            orders = Orders(seed, ledger, options.jobs, options.workers)
+            orders = Orders(seed, ledger, options.jobs, options.workers, check_share=check_share_of(seed))
             report = await play(Orders.short(seed, ledger) if options.short else orders, place, node)
             for line in (in_short(report), *what_broke(report)):
                 out.print(line, markup=False)

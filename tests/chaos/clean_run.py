@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from chaos.checker.evidence import Evidence, Job, Letter, Life, Passing, Request, Result, Terms, Unanswered
+from chaos.checker.evidence import Evidence, Job, Letter, Life, Passing, Reported, Request, Result, Terms, Unanswered
 
 # 2026-11-23T20:00:00Z
 NOW: Final = 1_795_464_000.0
@@ -127,6 +127,67 @@ def clean_run() -> Evidence:
         lives=(Life("w1", PID, NOW - 5, NOW + 30, 0, "term"),),
         unanswered=(Unanswered(NOW + 2, "lost-1"),),
     )
+
+
+# The first whole second after the requests of the run below.
+REPORTED_AT: Final = int(NOW) + 33
+
+
+def report(seq: int, callback: str, status: str, **changes: Any) -> Reported:  # noqa: ANN401 - those of Reported
+    fields: dict[str, Any] = {
+        "seq": seq,
+        "message_id": WAMID,
+        "callback": callback,
+        "status": status,
+        "timestamp": REPORTED_AT,
+        "first_answered_at": REPORTED_AT + 0.2,
+    }
+    return Reported(**(fields | changes))
+
+
+def told(offset: int, job_id: str, status: str, **changes: Any) -> Result:  # noqa: ANN401 - fields of a result
+    """Tell what was reported as of 33 s after NOW, of a job that was made at NOW + 30."""
+    at = "2026-11-23T20:00:33.000Z"
+    fields: dict[str, Any] = {"at": at, "provider_message_id": WAMID, "latency_ms": 3000}
+    return result(offset, job_id, status, **(fields | changes))
+
+
+def reported_run() -> Evidence:
+    """Four jobs and what webhooks make of them: delivered, given up, tried again and delivered, never heard of."""
+    names = ("told-1", "gone-1", "again-1", "silent-1")
+    numbers = {name: f"1202555020{digit}" for digit, name in enumerate(names)}
+    times = {"kind": "reported", "published_at": NOW + 30, "deadline": NOW + 90, "created_at": NOW + 30}
+    late = "2026-11-23T20:00:42.000Z"
+    sent = [*((name, name, 32) for name in names), ("again-1", "again-1/1/2", 35)]
+    more = with_more(
+        Evidence(Terms(seed=1, ledger="sqlite", timeout_s=2.0, check_s=10.0, check_of_held_s=5.0)),
+        jobs=[job(id=name, to=numbers[name], **times) for name in names],
+        requests=[
+            request(20 + turn, callback, at=NOW + at_s, to=f"+{numbers[name]}", recipient=numbers[name])
+            for turn, (name, callback, at_s) in enumerate(sent)
+        ],
+        reports=[
+            report(1, "told-1", "sent"),
+            report(2, "told-1", "delivered", planned=2, posts=3, answered=2),
+            report(3, "gone-1", "failed", code=131026),
+            report(4, "again-1", "failed", code=131016),
+            report(5, "again-1/1/2", "delivered", timestamp=int(NOW) + 36, first_answered_at=NOW + 36.2),
+        ],
+        results=[
+            *(told(10 + turn, name, "accepted", at="2026-11-23T20:00:32.000Z") for turn, name in enumerate(names)),
+            told(14, "told-1", "sent"),
+            told(15, "told-1", "delivered"),
+            told(16, "gone-1", "undelivered", error=failure("recipient", 131026)),
+            told(17, "again-1", "retrying", error=failure("unavailable", 131016)),
+            told(18, "again-1", "accepted", attempt=2, at="2026-11-23T20:00:35.000Z"),
+            told(19, "again-1", "delivered", attempt=2, at="2026-11-23T20:00:36.000Z", latency_ms=6000),
+            told(20, "silent-1", "undelivered", at=late, error=failure("no_report"), latency_ms=12000),
+        ],
+        letters=[letter("gone-1", "recipient")],
+        passings=[passing for _, callback, at_s in sent for passing in passings(callback, at_s)],
+        lives=[Life("w1", PID, NOW - 5, NOW + 60, 0, "term"), Life("r1", 4720, NOW - 5, NOW + 60, 0, "term")],
+    )
+    return replace(more, answers={"200": 6, "503": 1}, secrets={"the app secret": "hush-1c9f"})
 
 
 def without_result(evidence: Evidence, offset: int) -> Evidence:

@@ -1,4 +1,4 @@
-"""The workers of a run: real processes, each started again when it ends, until the crew is sent home."""
+"""The workers and receivers of a run: real processes, each started again when it ends, until they are sent home."""
 
 from __future__ import annotations
 
@@ -30,11 +30,16 @@ _POLL_S: Final = 0.05
 
 @dataclass
 class Hand:
-    """One worker: its settings, where its processes die, and its present process."""
+    """One worker or receiver: what it runs with which settings, where its processes die, and its present process.
+
+    *begun*: what its log says once it is at work.
+    """
 
     name: str
+    command: Sequence[str]
+    begun: bytes
     environment: Mapping[str, str]
-    deaths: Sequence[Death]
+    deaths: Sequence[Death] = ()
     process: Process | None = None
     log: Path | None = None
     told: str = ""
@@ -42,13 +47,15 @@ class Hand:
 
 
 class Crew:
-    """Keeps *hands* at work. Files go into *folder*: logs, the trace; *clocks* are read from there too.
+    """Keeps *workers* and *receivers* at work. Their logs go into *folder*.
 
     *lives*: every process that has ended, and how.
     """
 
-    def __init__(self, hands: Sequence[Hand], folder: Path) -> None:
-        self.hands = hands
+    def __init__(self, workers: Sequence[Hand], receivers: Sequence[Hand], folder: Path) -> None:
+        self.workers = workers
+        self.receivers = receivers
+        self.hands = (*workers, *receivers)
         self.lives: list[Life] = []
         self._folder = folder
         self._leaving = False
@@ -76,10 +83,7 @@ class Crew:
     async def _start(self, hand: Hand, death: Death | None) -> None:
         hand.log = self._folder / f"{hand.name}-{len(hand.logs) + 1}.log"
         hand.logs.append(hand.log)
-        command = [
-            *(sys.executable, "-m", "chaos.children.worker", "--name", hand.name),
-            *("--trace", str(self._folder / "trace.jsonl"), "--clock", str(self.clock_file(hand))),
-        ]
+        command = [sys.executable, *hand.command]
         if death is not None:
             command += ["--dies", death.point, "--nth", str(death.nth)]
         with hand.log.open("wb") as log:
@@ -93,10 +97,6 @@ class Crew:
                 process_group=0,
             )
 
-    def clock_file(self, hand: Hand) -> Path:
-        """Find the file that the worker's clock goes by."""
-        return self._folder / f"{hand.name}.clock"
-
     def signal(self, hand: Hand, number: signal.Signals) -> bool:
         """Send a signal to the present process; whether there was one."""
         if hand.process is None or hand.process.returncode is not None or hand.told:
@@ -105,8 +105,8 @@ class Crew:
         hand.process.send_signal(number)
         return True
 
-    async def consuming(self) -> None:
-        """Wait until every worker has begun to consume, or has died in its attempt to."""
+    async def at_work(self) -> None:
+        """Wait until everybody has begun to work, or has died in the attempt to."""
         async with asyncio.timeout(_PATIENCE_S):
             waiting = list(self.hands)
             while waiting:
@@ -147,7 +147,7 @@ class Crew:
 
 
 def _has_begun(hand: Hand) -> bool:
-    return len(hand.logs) > 1 or (hand.log is not None and b'"consuming"' in hand.log.read_bytes())
+    return len(hand.logs) > 1 or (hand.log is not None and hand.begun in hand.log.read_bytes())
 
 
 def clean_environment() -> dict[str, str]:

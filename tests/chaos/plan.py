@@ -15,6 +15,8 @@ class FaultKind(StrEnum):
 
     KILL = "worker: SIGKILL"
     TERM = "worker: SIGTERM"
+    RECEIVER_KILL = "receiver: SIGKILL"
+    RECEIVER_TERM = "receiver: SIGTERM"
     BROKER_KILL = "broker: kill -9 and start"
     BROKER_RESTART = "broker: restart"
     BROKER_ALARM = "broker: memory alarm"
@@ -24,9 +26,9 @@ class FaultKind(StrEnum):
     CUT = "connections cut"
     STALL = "connections stalled"
     STALL_TO_SERVER = "connections stalled toward the server"
-    STALL_TO_CLIENT = "connections stalled toward the worker"
+    STALL_TO_CLIENT = "connections stalled toward the client"
     STALL_THEN_CUT = "connections stalled, then cut"
-    HALF_CLOSE_CLIENT = "connections half-closed toward the worker"
+    HALF_CLOSE_CLIENT = "connections half-closed toward the client"
     HALF_CLOSE_SERVER = "connections half-closed toward the server"
     REFUSE = "new connections refused"
     LOSE_ANSWERS = "answers lost"
@@ -34,27 +36,35 @@ class FaultKind(StrEnum):
 
 
 class Line(StrEnum):
-    """What a worker is connected with."""
+    """What a worker is connected with; and a receiver with the broker, and the simulator with the receivers."""
 
     BROKER = "broker"
     LEDGER = "ledger"
     SIMULATOR = "simulator"
+    STORING = "receiver's broker"
+    WEBHOOKS = "webhooks"
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
     """Something that happens *at_s* seconds after the beginning, for *for_s* seconds.
 
-    *line*: whose connections, where it is about connections. *worker*: the index of the one it happens to; None for
-    all. *amount*: how many answers, or by how many seconds the clock is moved.
+    *line*: whose connections, where it is about connections. *victim*: the index of the worker, or of the receiver,
+    that it happens to; None for all. *amount*: how many answers, or by how many seconds the clock is moved.
     """
 
     at_s: float
     kind: FaultKind
     for_s: float = 0.0
     line: Line | None = None
-    worker: int | None = None
+    victim: int | None = None
     amount: float = 0.0
+
+    @property
+    def strikes_receivers(self) -> bool:
+        """Whether it happens to receivers; else to workers."""
+        of_receiver = (FaultKind.RECEIVER_KILL, FaultKind.RECEIVER_TERM)
+        return self.kind in of_receiver or self.line in (Line.STORING, Line.WEBHOOKS)
 
     @property
     def name(self) -> str:
@@ -92,13 +102,15 @@ def _around(*arrows: str) -> tuple[str, ...]:
     return tuple(f"{when} {arrow}" for arrow in arrows for when in ("before", "after"))
 
 
+# On the way of a report.
+_REPORTS: Final = _around("amend", "reported", "report done", "watch")
 _OFTEN: Final = (*_around("claim", "request", "record", "event", "acknowledge"), "within request")
 _SOMETIMES: Final = _around("next home", "note")
 # Such as the end of a dead worker's lease: the process that meets it has to have lived for a while.
-_RARELY: Final = _around("lapse", "conclude", "refuse", "release", "sender event")
-POINTS: Final = (*_OFTEN, *_SOMETIMES, *_RARELY)
+_RARELY: Final = _around("lapse", "conclude", "refuse", "release", "sender event", "postpone")
+POINTS: Final = (*_OFTEN, *_REPORTS, *_SOMETIMES, *_RARELY)
 # A point is drawn to be met so often at the most, or it would not be met at all.
-_PASSES: Final = dict.fromkeys(_OFTEN, 30) | dict.fromkeys(_SOMETIMES, 5) | dict.fromkeys(_RARELY, 1)
+_PASSES: Final = dict.fromkeys((*_OFTEN, *_REPORTS), 30) | dict.fromkeys(_SOMETIMES, 5) | dict.fromkeys(_RARELY, 1)
 
 _LEDGER: Final = (FaultKind.LEDGER_KILL, FaultKind.LEDGER_RESTART, FaultKind.LEDGER_STILL)
 _LINES: Final = (
@@ -118,9 +130,12 @@ _LONG_STALLS_S: Final = (0.5, 2.0, 5.0)
 _MOVES_S: Final = (-20.0, -3.0, 2.0, 4.0, 20.0)
 
 
+_OF_RECEIVERS: Final = (Line.STORING, Line.WEBHOOKS)
+
+
 def names_of_all(*, has_own_ledger: bool) -> list[str]:
     """Name everything that can go wrong, in the order of a table."""
-    lines = [Line.BROKER, Line.SIMULATOR, *([Line.LEDGER] if has_own_ledger else [])]
+    lines = [Line.BROKER, Line.SIMULATOR, *([Line.LEDGER] if has_own_ledger else []), *_OF_RECEIVERS]
     others = [kind for kind in FaultKind if kind not in _LINES and (has_own_ledger or kind not in _LEDGER)]
     return [
         *(Death(point, 1).name for point in POINTS),
@@ -129,7 +144,7 @@ def names_of_all(*, has_own_ledger: bool) -> list[str]:
     ]
 
 
-def plan_faults(dice: Random, *, seed: int, workers: int, span_s: float, has_own_ledger: bool) -> Plan:
+def plan_faults(dice: Random, *, seed: int, workers: int, receivers: int, span_s: float, has_own_ledger: bool) -> Plan:
     """Draw a plan; *seed* also sees to it that each point and each kind of fault comes in its turn.
 
     *has_own_ledger*: the ledger is a server, with connections to it and a clock of its own.
@@ -138,30 +153,42 @@ def plan_faults(dice: Random, *, seed: int, workers: int, span_s: float, has_own
     lines = [Line.BROKER, Line.SIMULATOR, *([Line.LEDGER] if has_own_ledger else [])]
     faults = [_on_line(dice, line, kind, workers, span_s) for line in lines for kind in dice.sample(_LINES, 3)]
     faults += [
-        Fault(dice.uniform(0, span_s), FaultKind.KILL, worker=dice.randrange(workers)),
-        Fault(dice.uniform(0, span_s), FaultKind.TERM, worker=dice.randrange(workers)),
+        Fault(dice.uniform(0, span_s), FaultKind.KILL, victim=dice.randrange(workers)),
+        Fault(dice.uniform(0, span_s), FaultKind.TERM, victim=dice.randrange(workers)),
     ]
     faults += [
-        Fault(dice.uniform(span_s / 2, span_s), FaultKind.TERM, worker=worker)
+        Fault(dice.uniform(span_s / 2, span_s), FaultKind.TERM, victim=worker)
         for worker, (*_, last) in enumerate(deaths)
         if last.point in _around("release")  # which only those do who have to stop
     ]
     faults += _in_turn(dice, seed, workers, span_s, has_own_ledger=has_own_ledger)
+    faults += _of_receivers(dice, seed, receivers, span_s)
     return Plan(tuple(sorted(faults, key=lambda fault: fault.at_s)), deaths)
 
 
 def _deaths(dice: Random, turn: int) -> tuple[Death, ...]:
-    """Draw how three processes of a worker die; who is to die where few ever come is the last, which lives longest."""
-    points = (_OFTEN[turn % len(_OFTEN)], _SOMETIMES[turn % len(_SOMETIMES)], _RARELY[turn % len(_RARELY)])
+    """Draw how four processes of a worker die; who is to die where few ever come is the last, which lives longest."""
+    first = (_OFTEN, _REPORTS) if turn % 2 == 0 else (_REPORTS, _OFTEN)
+    points = tuple(points[turn % len(points)] for points in (*first, _SOMETIMES, _RARELY))
     return tuple(Death(point, dice.randint(1, _PASSES[point])) for point in points)
 
 
-def _on_line(dice: Random, line: Line, kind: FaultKind, workers: int, span_s: float) -> Fault:
-    worker = dice.choice([*range(workers), None])
+def _on_line(dice: Random, line: Line, kind: FaultKind, victims: int, span_s: float) -> Fault:
+    victim = dice.choice([*range(victims), None])
     for_s = dice.choice(_LONG_STALLS_S)
     if line is Line.SIMULATOR and kind in (FaultKind.STALL, FaultKind.STALL_TO_SERVER, FaultKind.STALL_TO_CLIENT):
         for_s = _SHORT_STALL_S
-    return Fault(dice.uniform(0, span_s), kind, for_s, line, worker, amount=dice.randint(1, 8))
+    return Fault(dice.uniform(0, span_s), kind, for_s, line, victim, amount=dice.randint(1, 8))
+
+
+def _of_receivers(dice: Random, seed: int, receivers: int, span_s: float) -> list[Fault]:
+    """Draw what happens to receivers and their lines. All reports come over the one from the simulator."""
+    kinds = [(Line.STORING, kind, receivers) for kind in dice.sample(_LINES, 2)]
+    # Between the first webhook and the last there is time for more than one.
+    kinds += [(Line.WEBHOOKS, _LINES[(seed + turn) % len(_LINES)], 0) for turn in range(3)]
+    faults = [_on_line(dice, line, kind, victims, span_s) for line, kind, victims in kinds]
+    ends = (FaultKind.RECEIVER_KILL, FaultKind.RECEIVER_KILL, FaultKind.RECEIVER_TERM)
+    return faults + [Fault(dice.uniform(0, span_s), kind, victim=dice.randrange(receivers)) for kind in ends]
 
 
 def _in_turn(dice: Random, seed: int, workers: int, span_s: float, *, has_own_ledger: bool) -> list[Fault]:
@@ -170,7 +197,7 @@ def _in_turn(dice: Random, seed: int, workers: int, span_s: float, *, has_own_le
     at_s = dice.uniform(span_s / 4, span_s * 3 / 4)
     faults = {
         0: [Fault(at_s, FaultKind.BROKER_ALARM, for_s=3.0)],
-        1: [Fault(at_s, FaultKind.CLOCK, amount=dice.choice(_MOVES_S), worker=dice.randrange(workers))],
+        1: [Fault(at_s, FaultKind.CLOCK, amount=dice.choice(_MOVES_S), victim=dice.randrange(workers))],
         2: [Fault(at_s, FaultKind.BROKER_KILL, for_s=dice.choice([0.0, 2.0]))],
         3: [],
         4: [Fault(at_s, FaultKind.BROKER_RESTART)],

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self, cast
 from free_ports import HOST, release_ports, reserve_free_port
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
 
 _BACKLOG: Final = 256
@@ -225,11 +226,13 @@ def _reset(transport: asyncio.Transport) -> None:
 class Proxy:
     """Stands before *target_port* on loopback, on a port of its own that stays the same as long as it lives.
 
+    Where it stands before *others* too, each connection gets the next of them that takes it, as from a load balancer.
     *lost_answers* counts those that ``lose_answers`` has lost.
     """
 
-    def __init__(self, target_port: int, watch: Watch | None = None) -> None:
-        self._target_port = target_port
+    def __init__(self, target_port: int, watch: Watch | None = None, *, others: Iterable[int] = ()) -> None:
+        self._target_ports = (target_port, *others)
+        self._turns = itertools.count()
         self.watch = watch or Unwatched()
         self.port = reserve_free_port()
         self.lost_answers = 0
@@ -332,14 +335,17 @@ class Proxy:
         opening.add_done_callback(self._opening.discard)
 
     async def _open(self, connection: _Connection) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.create_connection(connection.server_end, HOST, self._target_port)
-        except OSError:
-            connection.cut()
-        else:
+        loop, turn = asyncio.get_running_loop(), next(self._turns)
+        for number in range(len(self._target_ports)):
+            port = self._target_ports[(turn + number) % len(self._target_ports)]
+            try:
+                await loop.create_connection(connection.server_end, HOST, port)
+            except OSError:
+                continue
             if connection not in self._connections:  # it was cut meanwhile
                 connection.cut()
+            return
+        connection.cut()
 
     def asked(self, connection: _Connection, number: int, data: bytes) -> None:
         """Some bytes went to the server."""

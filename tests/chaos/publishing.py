@@ -14,7 +14,7 @@ from aio_pika.exceptions import AMQPError
 
 from chaos.checker.evidence import Job
 from chaos.checker.reading import connected
-from chaos.load import Form, Seal
+from chaos.sorts import Form, Seal
 from otpost import OtpJob, Producer
 from otpost.errors import OtpostError
 
@@ -94,6 +94,7 @@ class Press:
             confirmed=confirmed + (known.confirmed if known else 0),
             is_copy=sort.form is Form.COPY,
             is_sealed=sort.seal is not Seal.NOTHING,
+            created_at=created_at - sort.age_s,
         )
 
     async def _by_client(self, draft: Draft, now: float, producer: Producer) -> None:

@@ -1,4 +1,4 @@
-"""What the workers' health servers say: while the run goes on, and whether all is well when it is over."""
+"""What the health servers of the crew say: while the run goes on, and whether all is well when it is over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything around the workers of one run: the broker, the simulator, the proxies, and their certain end."""
+"""Everything around the processes of one run: the broker, the simulator, the proxies, and their certain end."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Final
 from broker import fresh_vhost
 from chaos.checker.evidence import Unanswered
 from chaos.children.probes import set_clock
-from chaos.crew import Crew, Hand, clean_environment
-from chaos.load import SENDERS
+from chaos.crew import Crew, clean_environment
+from chaos.hiring import STARVED, Hiring, clock_file
 from chaos.plan import Line, Plan
 from chaos.proxy import Proxy
-from private_rabbitmq import PASSWORD, USER, PrivateRabbitMQ
+from free_ports import release_ports, reserve_free_port
+from private_rabbitmq import PrivateRabbitMQ
 from private_redis import PrivateRedis
 
 if TYPE_CHECKING:
@@ -25,10 +26,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from broker import Vhost
+    from chaos.reporting import Manner
     from otpost.sealing import PrivateKey
 
-TIMEOUT_S: Final = 2.0
-GRACE_S: Final = 10.0
 _START_S: Final = 30.0
 _CALLBACK: Final = re.compile(rb'"biz_opaque_callback_data":"([^"]*)"')
 _TAIL_BYTES: Final = 64
@@ -62,7 +62,10 @@ class Answers:
 
 @dataclass
 class Stage:
-    """What a run plays on. *proxies*: for each line one for each worker. *api*: the simulator, past every proxy."""
+    """What a run plays on. *proxies*: for each line one for each worker or receiver, or one for all.
+
+    *api*: the simulator, past every proxy.
+    """
 
     vhost: Vhost
     redis: PrivateRedis | None
@@ -77,6 +80,10 @@ class Stage:
         """The broker's node."""
         return self.vhost.node
 
+    def clock_file(self, worker: str) -> Path:
+        """Find the file that a worker's clock goes by."""
+        return clock_file(self.folder, worker)
+
     @property
     def all_proxies(self) -> list[Proxy]:
         """Every proxy there is."""
@@ -85,13 +92,14 @@ class Stage:
 
 @asynccontextmanager
 async def set_stage(
-    vhost: Vhost, folder: Path, plan: Plan, *, ledger: str, keys: Sequence[PrivateKey]
+    vhost: Vhost, folder: Path, plan: Plan, *, ledger: str, keys: Sequence[PrivateKey], receivers: int, manner: Manner
 ) -> AsyncIterator[Stage]:
-    """Start the simulator and the proxies, and make the workers ready; all of it is gone when the block ends.
+    """Start the simulator and the proxies, and make everybody ready; all of it is gone when the block ends.
 
-    *ledger*: ``sqlite`` or ``redis``. *keys* are those that the workers hold.
+    *ledger*: ``sqlite`` or ``redis``. *keys* are those that the workers hold. *manner*: how the simulator reports.
     """
     workers = len(plan.deaths)
+    ports = [reserve_free_port() for _ in range(receivers)]
     async with _simulator(folder) as api, _redis(ledger) as redis:
         answers = [Answers() for _ in range(workers)]
         port = int(api.rsplit(":", 1)[1])
@@ -99,20 +107,25 @@ async def set_stage(
             Line.BROKER: [Proxy(vhost.node.port) for _ in range(workers)],
             Line.SIMULATOR: [Proxy(port, watch) for watch in answers],
             Line.LEDGER: [Proxy(redis.port) for _ in range(workers if redis else 0) if redis],
+            Line.STORING: [Proxy(vhost.node.port) for _ in range(receivers)],
+            Line.WEBHOOKS: [Proxy(ports[0], others=ports[1:])],
         }
-        hands = [
-            Hand(f"w{number + 1}", _settings(vhost, folder, proxies, number, keys), plan.deaths[number])
-            for number in range(workers)
-        ]
-        crew = Crew(hands, folder)
-        for hand in hands:
-            set_clock(crew.clock_file(hand), 0.0)
+        hiring = Hiring(vhost, folder, proxies, keys, manner.check_share)
+        crew = Crew(
+            [hiring.worker(number, deaths) for number, deaths in enumerate(plan.deaths)],
+            [hiring.receiver(number, port) for number, port in enumerate(ports)],
+            folder,
+        )
         stage = Stage(vhost, redis, api, proxies, answers, crew, folder)
+        for hand in crew.workers:
+            set_clock(stage.clock_file(hand.name), 0.0)
         async with _all_open(stage.all_proxies):
+            await manner.teach(api, proxies[Line.WEBHOOKS][0].port)
             try:
                 yield stage
             finally:
                 await crew.clear_away()
+                release_ports(ports)
 
 
 @asynccontextmanager
@@ -140,7 +153,7 @@ async def _redis(ledger: str) -> AsyncIterator[PrivateRedis | None]:
 async def _simulator(folder: Path) -> AsyncIterator[str]:
     with (folder / "simulator.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "chaos.children.simulator"),
+            *(sys.executable, "-m", "chaos.children.simulator", str(folder / STARVED)),
             env=clean_environment(),
             stdin=asyncio.subprocess.PIPE,  # its lifeline
             stdout=asyncio.subprocess.PIPE,
@@ -156,37 +169,6 @@ async def _simulator(folder: Path) -> AsyncIterator[str]:
         if process.returncode is None:
             process.kill()
             await process.wait()
-
-
-def _settings(
-    vhost: Vhost, folder: Path, proxies: Mapping[Line, Sequence[Proxy]], number: int, keys: Sequence[PrivateKey]
-) -> dict[str, str]:
-    senders = folder / "senders.toml"
-    senders.write_text(
-        "".join(
-            f'[senders.{sender}]\nphone_number_id = "10654035224292{digit}"\naccess_token = "EAAG-a-token"\n'
-            for digit, sender in enumerate(SENDERS)
-        ),
-        encoding="utf-8",
-    )
-    broker, simulator = (proxies[line][number].port for line in (Line.BROKER, Line.SIMULATOR))
-    redis = proxies[Line.LEDGER]
-    given = {
-        "broker_url": f"amqp://{USER}:{PASSWORD}@127.0.0.1:{broker}/{vhost.name}",
-        "ledger_url": f"redis://127.0.0.1:{redis[number].port}/0" if redis else f"sqlite:///{folder / 'ledger.db'}",
-        "private_keys": ",".join(key.reveal() for key in keys),
-        "senders_file": senders,
-        "template": "verification_code",
-        "language": "en_US",
-        "api_base": f"http://127.0.0.1:{simulator}",
-        "http_timeout_s": TIMEOUT_S,
-        "http_connect_timeout_s": 1,
-        "shutdown_grace_s": GRACE_S,
-        "http_port": 0,
-        "log_format": "json",
-        "log_level": "debug",
-    }
-    return clean_environment() | {f"OTPOST_{name.upper()}": str(value) for name, value in given.items()}
 
 
 @asynccontextmanager

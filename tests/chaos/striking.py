@@ -16,6 +16,7 @@ from chaos.proxy import Way
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from chaos.crew import Hand
     from chaos.plan import Fault, Plan
     from chaos.proxy import Proxy
     from chaos.stage import Stage
@@ -59,13 +60,13 @@ class Striker:
         began_at = time.time()
         count = await self._strike(fault)
         if count:
-            whose = "everybody" if fault.worker is None else self.stage.crew.hands[fault.worker].name
+            whose = "everybody" if fault.victim is None else self._hands(fault)[fault.victim].name
             self.struck.append(Struck(began_at, time.time(), fault.name, f"({whose}, {count})"))
 
     async def _strike(self, fault: Fault) -> int:
         """Do it; returns how many connections, answers or processes it struck."""
         match fault.kind:
-            case FaultKind.KILL | FaultKind.TERM:
+            case FaultKind.KILL | FaultKind.TERM | FaultKind.RECEIVER_KILL | FaultKind.RECEIVER_TERM:
                 return self._signal(fault)
             case FaultKind.BROKER_KILL | FaultKind.BROKER_RESTART:
                 return await self._fell_broker(fault)
@@ -79,8 +80,13 @@ class Striker:
                 return await self._disturb(fault, self._proxies(fault))
 
     def _signal(self, fault: Fault) -> int:
-        number = signal.SIGKILL if fault.kind is FaultKind.KILL else signal.SIGTERM
-        return self.stage.crew.signal(self.stage.crew.hands[fault.worker or 0], number)
+        kills = fault.kind in (FaultKind.KILL, FaultKind.RECEIVER_KILL)
+        return self.stage.crew.signal(
+            self._hands(fault)[fault.victim or 0], signal.SIGKILL if kills else signal.SIGTERM
+        )
+
+    def _hands(self, fault: Fault) -> Sequence[Hand]:
+        return self.stage.crew.receivers if fault.strikes_receivers else self.stage.crew.workers
 
     async def _fell_broker(self, fault: Fault) -> int:
         node = self.stage.node
@@ -115,16 +121,16 @@ class Striker:
 
     def _move_clock(self, fault: Fault) -> int:
         crew = self.stage.crew
-        moved = crew.hands if self.one_clock or fault.worker is None else [crew.hands[fault.worker]]
+        moved = crew.workers if self.one_clock or fault.victim is None else [crew.workers[fault.victim]]
         for hand in moved:
-            set_clock(crew.clock_file(hand), fault.amount)
+            set_clock(self.stage.clock_file(hand.name), fault.amount)
             self.clock_moves.append(ClockMove(time.time(), fault.amount, hand.name))
         return len(moved)
 
     def _proxies(self, fault: Fault) -> Sequence[Proxy]:
         assert fault.line is not None
         proxies = self.stage.proxies[fault.line]
-        return proxies if fault.worker is None else [proxies[fault.worker]]
+        return proxies if fault.victim is None else [proxies[fault.victim]]
 
     async def _disturb(self, fault: Fault, proxies: Sequence[Proxy]) -> int:
         await _until_connected(proxies)

@@ -26,8 +26,10 @@ from chaos.clean_run import (
     job,
     letter,
     passings,
+    report,
     request,
     result,
+    told,
     with_more,
     without_result,
 )
@@ -117,6 +119,22 @@ def test_a_replay_of_what_stands_accepted_gets_that_end_again_and_nothing_is_sen
     assert excused(again) == {DOUBLED: 1, STANDS: 1}
     sent = with_more(again, requests=[request(23, "good-1/2/1")])
     assert "run 2 was confirmed and has not ended" in [one[2] for one in found(sent)]
+
+
+def test_a_replay_of_what_was_delivered_after_it_had_failed_gets_that_end_again_and_nothing_is_taken() -> None:
+    replayed = with_more(clean_run(), replays=[Replay("nobody-1", 2, NOW + 20, NOW + 50)])
+    end = next(one for one in clean_run().results if one.event["job_id"] == "nobody-1")
+    again = with_more(replayed, results=[replace(end, offset=6)])
+    assert the_one(again)[2] == "run 2 was confirmed and has not ended"
+    arrived = report(1, "nobody-1", "delivered")
+    delivered = with_more(again, reports=[arrived], results=[told(7, "nobody-1", "delivered")])
+    assert found(delivered) == []
+    assert excused(delivered) == {STANDS: 1}
+    # It was on its way when that was reported, and waited for its next try.
+    refused = request(23, "nobody-1/2/1", outcome="error", taken=False, error_code=131026, wamid=None)
+    assert found(with_more(delivered, requests=[refused])) == []
+    taken = with_more(delivered, requests=[request(23, "nobody-1/2/1")])
+    assert "run 2 was confirmed and has not ended" in [one[2] for one in found(taken)]
 
 
 def test_a_third_end_is_found_whatever_happened() -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from chaos.checker.evidence import ClockMove, Life, Passing, Replay, Struck, Unanswered
+from chaos.checker.evidence import ClockMove, Life, Passing, Replay, Starved, Struck, Unanswered
+from chaos.checker.unplanned import STARVED
 from chaos.checker.verdict import excused
 from chaos.clean_run import NOW, OTHER_NUMBER, PID, clean_run, failure, job, letter, request, result, with_more
 from chaos.verdicts import found, the_one
@@ -85,6 +86,23 @@ def test_a_wait_explains_the_time_until_the_job_is_looked_at_again_but_no_job_wa
     assert found(expired(passings=waits)) == []
     # From NOW + 1 a wait lasts until NOW + 32 at most, and w1 goes home at NOW + 30.
     assert "although for 24.0 s" in the_one(expired(passings=waits[:1]))[2]
+
+
+def test_an_expiry_is_explained_by_a_machine_that_had_no_time_and_counted_as_such() -> None:
+    # From NOW to NOW + 55 somebody wanted to run and was not let; it could have started until NOW + 58.
+    starved = [Starved(NOW + second, NOW + second + 1, "w2") for second in range(55)]
+    assert found(expired(starved=starved)) == []
+    assert excused(expired(starved=starved)) == {STARVED: 1}
+    assert "although for 13.0 s" in the_one(expired(starved=starved[:45]))[2]
+    outage = [Struck(NOW, NOW + 52, "broker: kill -9 and start")]
+    assert excused(expired(starved=starved, struck=outage)) == {"ended as expired, which was not planned": 1}
+
+
+def test_what_strikes_only_receivers_and_their_reports_explains_no_expiry() -> None:
+    for kind in ("webhooks: connections stalled", "receiver: SIGKILL", "receiver's broker: connections cut"):
+        assert "although for 53.0 s" in the_one(expired(struck=[Struck(NOW, NOW + 52, kind)]))[2]
+    ended = [Life("r1", 4720, NOW, NOW + at_s, -9, "kill") for at_s in range(0, 60, 5)]
+    assert "although for 53.0 s" in the_one(expired(lives=ended))[2]
 
 
 def test_an_expiry_long_before_the_deadline_is_found_also_where_the_job_was_to_expire() -> None:
@@ -264,6 +282,13 @@ def test_no_outage_excuses_a_run_in_which_less_than_half_of_the_jobs_are_accepte
 def test_of_the_jobs_with_a_minute_or_more_three_quarters_have_to_be_accepted() -> None:
     assert found(many(15, ttl_s=60)) == []
     assert the_one(many(14, ttl_s=60)) == ("nothing lost", "patient jobs", "16 of 22 were accepted, less than 75%")
+
+
+def test_jobs_that_starved_for_half_of_their_time_do_not_count() -> None:
+    half = [Starved(NOW + 9, NOW + 28.5, "simulator")]
+    assert found(with_more(many(8, ttl_s=40), starved=half)) == []
+    less = [Starved(NOW + 9, NOW + 27.5, "simulator")]
+    assert the_one(with_more(many(8, ttl_s=40), starved=less))[1] == "plain jobs"
 
 
 def test_what_is_let_pass_is_counted() -> None:

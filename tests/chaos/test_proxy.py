@@ -240,6 +240,19 @@ async def test_a_server_that_is_not_there_is_a_reset_for_the_client(proxy: Proxy
     assert echo.heard == [b"before\n"]
 
 
+async def test_of_several_servers_each_connection_gets_the_next_one_that_is_there(echo: Echo) -> None:
+    other = Echo()
+    server = await asyncio.start_server(other.serve, "127.0.0.1", 0)
+    other.port = server.sockets[0].getsockname()[1]
+    async with Proxy(1, others=[echo.port, other.port]) as proxy:
+        for line in (b"1\n", b"2\n", b"3\n"):
+            async with connected(proxy) as client:
+                assert await client.say(line) == line
+    server.close()
+    # Nobody listens on the first port.
+    assert (echo.heard, other.heard) == ([b"1\n", b"2\n"], [b"3\n"])
+
+
 async def test_healing_undoes_whatever_was_commanded(proxy: Proxy, echo: Echo) -> None:
     proxy.stall()
     proxy.lose_answers(3)

@@ -50,12 +50,10 @@ class Machine:
         release_ports([int(port) for port in self._ports.values()])
 
     def _here(self, commands: str) -> str:
-        for port, ours in self._ports.items():
-            commands = commands.replace(port, ours)
-        # Where a command that is to stay is the last one, it has to get the signal that ends it.
-        commands = re.sub(
-            r"^((?:[A-Z_]+=\S+ )*)otpost (webhook|worker|simulator)", r"\1exec otpost \2", commands, flags=re.MULTILINE
-        )
+        commands = re.sub("|".join(self._ports), lambda port: self._ports[port[0]], commands)
+        # What stays until it is ended has to get the signal itself, and not the shell.
+        stays = re.compile(r"^((?:[A-Z_]+=\S+ )*)otpost (webhook|worker|simulator)", re.MULTILINE)
+        commands = stays.sub(r"\1exec otpost \2", commands)
         commands = commands.replace("exec otpost simulator", f"exec otpost simulator --port {self._ports['8088']}")
         return commands.replace("/etc/otpost", str(self._folder))
 

@@ -68,6 +68,7 @@ ONCE: Final = ("job-1",)
 TWICE: Final = ("job-1", "job-1/1/2")
 SECOND_ONLY: Final = ("job-1/1/2",)
 FIRST_RETRIES: Final = ("claim", "request", "record", "event", "next home", "acknowledge")
+FIRST_HALTS: Final = ("claim", "request", "record", "event", "next home", "sender event", "acknowledge")
 FIRST_FAILS: Final = ("claim", "request", "record", "event", "next home", "note", "acknowledge")
 
 CASES: Final[dict[str, Case]] = {
@@ -126,7 +127,7 @@ CASES: Final[dict[str, Case]] = {
     ),
     "halted, then accepted": Case(
         (TOKEN_REFUSED, ACCEPTED),
-        FIRST_RETRIES,
+        FIRST_HALTS,
         usual=Story(TWICE, RETRYING_THEN_ACCEPTED),
         unsent=Story(("job-1/1/2", "job-1/1/3"), ("job-1/1/1/retrying", "job-1/1/2/retrying", "job-1/1/3/accepted")),
         lost=Story(TWICE, RETRYING_THEN_ACCEPTED),

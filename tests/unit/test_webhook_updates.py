@@ -28,6 +28,9 @@ def report(job: str, status: str = "delivered") -> MessageReport:
     return MessageReport(Reported(status), "wamid.a", job, 1_790_000_000.0)
 
 
+UNWRITABLE: Final = report("unwritable")
+
+
 class Poison(Exception):
     """What nobody has thought of; its text holds what nobody may read."""
 
@@ -52,9 +55,13 @@ class Taking:
         )
 
     def _read(self, body: bytes) -> tuple[Update, ...]:
+        if body == b"unreadable":
+            raise Poison("code 493817")
         return (self._written[body],) if body in self._written else self._updates
 
     def _write(self, one: MessageReport) -> bytes:
+        if one == UNWRITABLE:
+            raise Poison("code 493817")
         self._written[repr(one).encode()] = one
         return repr(one).encode()
 
@@ -126,6 +133,41 @@ async def test_the_pauses_grow_and_end_and_then_it_is_given_up_aloud() -> None:
     )  # fmt: skip
     assert (taking.counted("crashed"), taking.counted("given_up")) == (10, 1)
     assert "493817" not in str(lines)
+
+
+async def test_a_body_that_crashes_whoever_reads_it_comes_again_and_is_given_up_too() -> None:
+    taking = Taking()
+    posted, pauses = Posted(b"unreadable", "post-1"), []
+    with capture_logs() as lines:
+        while comes_again := await taking.take(posted):
+            [(posted, pause_s)] = comes_again
+            assert (posted.body, posted.token, posted.only) == (b"unreadable", "post-1", ())
+            pauses.append(pause_s)
+    assert pauses == list(PAUSES_AFTER_CRASH_S)
+    assert (lines[0]["kinds"], lines[-1]["event"]) == (["body"], "update.given_up")
+    assert "493817" not in str(lines)
+
+
+async def test_once_it_can_be_read_each_of_its_updates_has_a_token_of_its_own() -> None:
+    taking = Taking(report("job-1"), report("job-2"))
+    assert await taking.take(Posted(b"whole", "post-1", 3)) == []
+    assert sorted(token for _, token in taking.heard) == ["post-1/0", "post-1/1"]
+
+
+async def test_a_report_of_which_no_body_can_be_made_comes_again_with_its_own() -> None:
+    taking = Taking(report("job-1"), UNWRITABLE)
+    taking.poisonous = {UNWRITABLE}
+    [(again, _)] = await taking.take(Posted(b"whole", "post-1"))
+    assert again == Posted(b"whole", "post-1", 1, (1,))
+    taking.poisonous.clear()
+    assert await taking.take(again) == []
+    assert taking.heard[-1] == (UNWRITABLE, "post-1/1")
+
+
+async def test_numbers_that_no_update_has_are_nothing() -> None:
+    taking = Taking(report("job-1"))
+    assert await taking.take(Posted(b"whole", "post-1", 1, (0, 7))) == []
+    assert [token for _, token in taking.heard] == ["post-1/0"]
 
 
 async def test_a_thousand_that_crash_of_one_cause_are_one_line() -> None:

@@ -31,12 +31,30 @@ _log = structlog.get_logger("otpost.reports")
 
 
 @dataclass(frozen=True, slots=True)
-class _Crash:
-    """What happened to the update that stands at *index* of its body."""
+class _Numbered:
+    """An update, where it stands in its body, and the token that tells it from all others."""
 
     index: int
+    token: str
     update: Update
+
+
+@dataclass(frozen=True, slots=True)
+class _Crash:
+    """What happened to an update; to the whole body where that is None."""
+
+    of: _Numbered | None
     error: Exception
+
+    @property
+    def report(self) -> MessageReport | None:
+        """The report that it happened to; None where it is something else."""
+        return self.of.update if self.of is not None and isinstance(self.of.update, MessageReport) else None
+
+    @property
+    def kind(self) -> str:
+        """What it happened to, in a word."""
+        return type(self.of.update).__name__ if self.of is not None else "body"
 
 
 class WebhookUpdates:
@@ -66,30 +84,34 @@ class WebhookUpdates:
 
     async def take(self, posted: Posted) -> None:
         """See to everything that a webhook says; once it returns, what crashed is confirmed as a message of its own."""
-        numbered = enumerate(self._read(posted.body))
-        chosen = [(index, update) for index, update in numbered if not posted.only or index in posted.only]
-        lanes = self._lanes(chosen)
+        try:
+            updates = _numbered(posted, list(self._read(posted.body)))
+        except Exception as error:  # noqa: BLE001 - as below, with a body that cannot even be read
+            await self._bring_back(posted, [_Crash(None, error)])
+            return
+        lanes = self._lanes(updates)
         crashes: list[_Crash] = []
 
-        async def work(lanes: Iterator[Sequence[tuple[int, Update]]]) -> None:
+        async def work(lanes: Iterator[Sequence[_Numbered]]) -> None:
             for lane in lanes:
-                for index, update in lane:
+                for one in lane:
                     async with self._places:
                         try:
-                            await self._hear(update, replace(posted, token=_token(posted, index)))
+                            await self._hear(one.update, replace(posted, token=one.token))
                         except Exception as error:  # noqa: BLE001 - a bug must cost one update, not its neighbours
-                            crashes.append(_Crash(index, update, error))
+                            crashes.append(_Crash(one, error))
 
         await _together(work, iter(lanes), min(len(lanes), _OF_ONE_BODY))
         if crashes:
-            await self._bring_back(posted, sorted(crashes, key=lambda crash: crash.index))
+            await self._bring_back(posted, crashes)
 
-    def _lanes(self, updates: Iterable[tuple[int, Update]]) -> list[list[tuple[int, Update]]]:
+    def _lanes(self, updates: Iterable[_Numbered]) -> list[list[_Numbered]]:
         """Part what may go side by side: reports of one job would only get in each other's way."""
-        lanes: dict[object, list[tuple[int, Update]]] = {}
-        for index, update in updates:
-            key = (self._job_of(update) or update.message_id) if isinstance(update, MessageReport) else None
-            lanes.setdefault(key, []).append((index, update))
+        lanes: dict[object, list[_Numbered]] = {}
+        for one in updates:
+            report = one.update if isinstance(one.update, MessageReport) else None
+            key = None if report is None else self._job_of(report) or report.message_id
+            lanes.setdefault(key, []).append(one)
         return list(lanes.values())
 
     async def _bring_back(self, posted: Posted, crashes: Sequence[_Crash]) -> None:
@@ -99,17 +121,23 @@ class WebhookUpdates:
         self._tell(crashes, posted.tries, pause_s)
         if pause_s is None:
             return
-        others = []
+        left: list[_Numbered | None] = []
         for crash in crashes:
-            if isinstance(crash.update, MessageReport):
-                body, token = self._write(crash.update), _token(posted, crash.index)
-                await self._broker.postpone_report(Posted(body, token, posted.tries + 1), pause_s)
+            body = self._written(crash.report) if crash.report is not None else None
+            if crash.of is None or body is None:
+                left.append(crash.of)
             else:
-                others.append(crash.index)
-        if others:
-            # They are few, and nobody writes bodies of them: it is the same one, of which nothing else is read.
-            again = Posted(posted.body, posted.token, posted.tries + 1, tuple(others))
-            await self._broker.postpone_report(again, pause_s)
+                await self._broker.postpone_report(Posted(body, crash.of.token, posted.tries + 1), pause_s)
+        if left:
+            # They are few, and nobody writes bodies of them: it is the same one, of which nothing else is heard then.
+            only = tuple(sorted(one.index for one in left if one is not None)) or posted.only
+            await self._broker.postpone_report(replace(posted, tries=posted.tries + 1, only=only), pause_s)
+
+    def _written(self, report: MessageReport) -> bytes | None:
+        try:
+            return self._write(report)
+        except Exception:  # noqa: BLE001 - what it is that crashes is told already
+            return None
 
     def _tell(self, crashes: Sequence[_Crash], tries: int, pause_s: float | None) -> None:
         """One line for what crashed of the same cause: the error's type and its place, as its words may be anything."""
@@ -118,12 +146,12 @@ class WebhookUpdates:
             self._observer.report_heard("crashed" if pause_s is not None else "given_up")
             causes.setdefault((type(crash.error).__name__, _place(crash.error)), []).append(crash)
         for (error, where), those in causes.items():
-            jobs = [self._job_of(crash.update) for crash in those if isinstance(crash.update, MessageReport)]
+            jobs = [self._job_of(crash.report) for crash in those if crash.report is not None]
             told = {
                 "error": error,
                 "where": where,
                 "updates": len(those),
-                "kinds": sorted({type(crash.update).__name__ for crash in those}),
+                "kinds": sorted({crash.kind for crash in those}),
                 "job_id": next((job_id for job_id in jobs if job_id is not None), None),
                 "tries": tries + 1,
             }
@@ -133,13 +161,15 @@ class WebhookUpdates:
                 _log.error("update.given_up", **told)
 
 
-def _token(posted: Posted, index: int) -> str:
-    """Tell an update from all others: the same whenever it comes back, by itself or with its body.
+def _numbered(posted: Posted, updates: Sequence[Update]) -> list[_Numbered]:
+    """Give each update that is left to be seen to its token: the same whenever it comes back, alone or with its body.
 
     The same report twice in one body is a copy, and not the same message once more.
     """
-    is_alone = posted.tries > 0 and not posted.only
-    return posted.token if is_alone else f"{posted.token}/{index}"
+    if posted.tries > 0 and not posted.only and len(updates) == 1:
+        return [_Numbered(0, posted.token, updates[0])]
+    chosen = posted.only or range(len(updates))
+    return [_Numbered(index, f"{posted.token}/{index}", updates[index]) for index in chosen if index < len(updates)]
 
 
 def _place(error: Exception) -> str:
@@ -152,8 +182,8 @@ def _place(error: Exception) -> str:
 
 
 async def _together(
-    work: Callable[[Iterator[Sequence[tuple[int, Update]]]], Awaitable[None]],
-    lanes: Iterator[Sequence[tuple[int, Update]]],
+    work: Callable[[Iterator[Sequence[_Numbered]]], Awaitable[None]],
+    lanes: Iterator[Sequence[_Numbered]],
     many: int,
 ) -> None:
     """Have *many* do the same work; once one of them is ended, all are."""

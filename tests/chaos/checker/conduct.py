@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 CONDUCT: Final = "shutdown is not failure"
 CALM: Final = "it recovers by itself"
 SOUND: Final = "no bug shows"
-_BEGUN: Final = b'"event":"consuming"'
+_BEGUN: Final = (b'"event":"consuming"', b'"event":"webhook.listening"')
+# What a receiver may say to the provider's own POSTs; and 400 to one that a fault cut in two.
+_ANSWERS: Final = {"200", "503", "none"}
+_CUT_IN_TWO: Final = "webhooks: connections half-closed"
 _SHOWN: Final = 300
 _KILLED: Final = -signal.SIGKILL
 _FAILED: Final = 1
@@ -44,6 +47,7 @@ def check(evidence: Evidence, logs: Mapping[str, bytes]) -> Iterator[Violation]:
             )
     for worker, told in evidence.unready.items():
         yield Violation(CALM, worker, f"is not ready again when all is over, and says: {told or 'nothing'}")
+    yield from _webhooks(evidence)
     cut_off = {life.log for life in evidence.lives if life.status < 0}
     for name, text in logs.items():
         yield from _log(name, text, may_be_cut_off=name in cut_off)
@@ -56,11 +60,21 @@ def _expected_end(evidence: Evidence, life: Life, log: bytes, *, has_worked: boo
         # A process that has not begun yet may be ended by the signal itself; and where there is neither broker nor
         # ledger to leave its jobs to, its period of grace can end first.
         hindered = _was_struck(evidence, life, ("broker", "ledger"), since=life.ended_at - evidence.terms.grace_s)
-        has_begun = has_worked or _BEGUN in log
+        has_begun = has_worked or any(begun in log for begun in _BEGUN)
         return {0} | ({_FAILED} if hindered else set()) | (set() if has_begun else {-signal.SIGTERM})
     # One that finds no ledger when it starts says so and ends, to be started again.
     had_no_ledger = _NO_LEDGER.search(log) and _was_struck(evidence, life, ("ledger",), since=life.began_at - _TRACES_S)
     return {_FAILED} if not has_worked and had_no_ledger else set()
+
+
+def _webhooks(evidence: Evidence) -> Iterator[Violation]:
+    """Judge how webhooks were answered: none refused, and each taken in the end."""
+    is_cut = any(one.kind.startswith(_CUT_IN_TWO) for one in evidence.struck)
+    for answer in sorted(evidence.answers.keys() - _ANSWERS - ({"400"} if is_cut else set())):
+        yield Violation(CONDUCT, "webhooks", f"{evidence.answers[answer]} were answered with {answer}")
+    waiting = sum(not one.answered for one in evidence.reports)
+    if waiting:
+        yield Violation(CALM, "webhooks", f"{waiting} reports were never answered with 200")
 
 
 def _was_struck(evidence: Evidence, life: Life, what: Iterable[str], *, since: float) -> bool:

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from chaos.checker.evidence import ENDS, Violation, attempt_of, was_struck
+from chaos.checker.messages import fates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -16,7 +17,7 @@ Run = tuple[str, int]
 
 LOST: Final = "nothing lost"
 DOUBLED: Final = "ended twice, as who told the first end could not record it and died"
-STANDS: Final = "replayed without an end, as the run before stands accepted"
+STANDS: Final = "replayed without an end, as the run before stands"
 _RECORDING: Final = ("after record", "after conclude", "after lapse", "after refuse")
 # How long after the end of a fault a worker may still take the ledger to be away.
 _OUTAGE_S: Final = 5.0
@@ -54,42 +55,72 @@ def end_of(event: Mapping[str, Any]) -> str:
 def _exactly_once(
     evidence: Evidence, jobs: Mapping[str, Job], ends: Mapping[Run, Mapping[str, Any]]
 ) -> Iterator[Violation]:
+    told = fates(evidence)
     due = {(job.id, 1) for job in jobs.values() if job.confirmed and job.id is not None}
     due |= {(replay.id, replay.run) for replay in evidence.replays if replay.is_sure}
     possible = due | {(job.id, 1) for job in jobs.values() if job.id is not None}
     possible |= {(replay.id, replay.run) for replay in evidence.replays}
     for job_id, run in sorted(due):
-        if not ends.get((job_id, run)) and not _stands_accepted(evidence, job_id, run, ends):
+        if not ends.get((job_id, run)) and not _stands(evidence, job_id, run, ends):
             yield Violation(LOST, job_id, f"run {run} was confirmed and has not ended")
-    unrecorded = _told_without_record(evidence)
+    unrecorded, taken_back = _told_without_record(evidence), _taken_back(evidence)
     for (job_id, run), events in sorted(ends.items()):
-        if len(events) > 1 and len(events.keys() - unrecorded) != 1:
-            yield Violation(LOST, job_id, f"run {run} has ended {len(events)} times: {', '.join(sorted(events))}")
+        standing = events.keys() - taken_back
+        if len(standing) > 1 and len(standing - unrecorded) != 1:
+            yield Violation(LOST, job_id, f"run {run} has ended {len(standing)} times: {', '.join(sorted(standing))}")
+        if not standing and not told.delivered(job_id, run):
+            yield Violation(LOST, job_id, f"run {run} was taken back and has not ended again")
         if (job_id, run) not in possible:
             yield Violation(LOST, job_id, f"run {run} has ended, but nobody asked for it")
 
 
-def _stands_accepted(
-    evidence: Evidence, job_id: str, run: int, ends: Mapping[Run, Mapping[str, Mapping[str, Any]]]
-) -> bool:
-    """Tell whether a replay got the end of a run before it again, which was accepted, and nothing was sent for it.
+def _taken_back(evidence: Evidence) -> set[str]:
+    """Find the acceptances that the provider took back: it said that they failed, and we that it is tried again."""
+    told = fates(evidence)
+    retried = {
+        (event["job_id"], event["run"], event["attempt"])
+        for event in (result.event for result in evidence.results if result.kind == "otpost.result.v1")
+        if event["status"] == "retrying"
+    }
+    return {f"{job}/{run}/{attempt}/accepted" for job, run, attempt in retried if told.failed((job, run, attempt))}
 
-    A run that has ended twice may leave a dead letter although it stands accepted.
+
+def _stands(evidence: Evidence, job_id: str, run: int, ends: Mapping[Run, Mapping[str, Mapping[str, Any]]]) -> bool:
+    """Tell whether a replay got the end of a run before it again, which stands, and nothing was sent for it.
+
+    A run stands that was accepted; it may have left a dead letter all the same, where it has ended twice. And one that
+    was delivered, however it had ended before that was reported: until then a replay of it is one like any other.
     """
-    before = [event for each in range(1, run) for event in ends.get((job_id, each), {}).values()]
-    accepted = {event["event_id"] for event in before if event["status"] == "accepted"}
-    told = Counter(result.event.get("event_id") for result in evidence.results)
-    is_sent = any(attempt_of(request.callback or "")[:2] == (job_id, run) for request in evidence.requests)
-    return any(told[event_id] > 1 for event_id in accepted) and not is_sent
+    told, fate = Counter(result.event.get("event_id") for result in evidence.results), fates(evidence)
+    requests = [one for one in evidence.requests if attempt_of(one.callback or "")[:2] == (job_id, run)]
+    for before in range(1, run):
+        was_delivered = bool(fate.delivered(job_id, before))
+        is_sent = any(one.taken or not was_delivered for one in requests)
+        for event in ends.get((job_id, before), {}).values():
+            stands = event["status"] == "accepted" or was_delivered
+            if stands and told[event["event_id"]] > 1 and not is_sent:
+                return True
+    return False
+
+
+def standing_ends(evidence: Evidence) -> Iterator[Mapping[str, Any]]:
+    """Go through the ends that stand: of runs with one, which was neither taken back nor told without a record."""
+    unrecorded, taken_back = _told_without_record(evidence), _taken_back(evidence)
+    for events in ends_by_run(evidence).values():
+        standing = events.keys() - taken_back
+        if len(standing) == 1 and not standing & unrecorded:
+            yield from (events[name] for name in standing)
 
 
 def excused(evidence: Evidence) -> list[str]:
     """Name the excuse of each run that has ended twice, or not by itself, by nobody's fault."""
     unrecorded = _told_without_record(evidence)
     ends = ends_by_run(evidence)
-    doubled = [DOUBLED for events in ends.values() if len(events) > 1 and len(events.keys() - unrecorded) == 1]
+    taken_back = _taken_back(evidence)
+    standing = [events.keys() - taken_back for events in ends.values()]
+    doubled = [DOUBLED for events in standing if len(events) > 1 and len(events - unrecorded) == 1]
     unended = [one for one in evidence.replays if one.is_sure and not ends.get((one.id, one.run))]
-    return doubled + [STANDS for one in unended if _stands_accepted(evidence, one.id, one.run, ends)]
+    return doubled + [STANDS for one in unended if _stands(evidence, one.id, one.run, ends)]
 
 
 def _told_without_record(evidence: Evidence) -> set[str]:
@@ -144,15 +175,26 @@ def _letters(evidence: Evidence, ends: Mapping[Run, Mapping[str, Mapping[str, An
         found = {letter.reason for letter in letters.get((job_id, run), [])}
         if missing := reasons - found:
             yield Violation(LOST, job_id, f"run {run} failed ({', '.join(missing)}) and left no such dead letter")
+    given_up = _given_up(evidence)
     for (job_id, run), written in sorted(letters.items()):
         run_ends = {end_of(event) for event in ends.get((job_id, run), {}).values()}
         for letter in written:
             is_copy = job_id in copied and letter.reason == "invalid_job"
-            if f"failed {letter.reason}" not in run_ends and not is_copy:
+            if f"failed {letter.reason}" not in run_ends and not is_copy and (job_id, run) not in given_up:
                 ended = ", ".join(run_ends) or "not ended"
                 yield Violation(
                     LOST, job_id, f"there is a dead letter ({letter.reason}) of run {run}, which is {ended}"
                 )
+
+
+def _given_up(evidence: Evidence) -> set[Run]:
+    """Find the runs that were accepted, failed afterwards, and were told to be undelivered."""
+    told = fates(evidence)
+    return {
+        (event["job_id"], event["run"])
+        for event in (result.event for result in evidence.results if result.kind == "otpost.result.v1")
+        if event["status"] == "undelivered" and told.failed((event["job_id"], event["run"], event["attempt"]))
+    }
 
 
 def _nameless(evidence: Evidence) -> Iterator[Violation]:

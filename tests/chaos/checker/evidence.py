@@ -43,6 +43,7 @@ class Job:
     confirmed: int = 1
     is_copy: bool = False
     is_sealed: bool = False
+    created_at: float | None = None
 
     @property
     def is_sendable(self) -> bool:
@@ -84,6 +85,26 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Reported:
+    """A status of a message that the simulator reported, the fields that matter here under its own names.
+
+    *timestamp*: when it happened, as the webhook says it, in whole seconds. *posts*: in how many POSTs it was, tries
+    again counted; *answered*: how many of them had a 200, the first at *first_answered_at*. *planned*: how many should.
+    """
+
+    seq: int
+    message_id: str
+    callback: str
+    status: str
+    timestamp: int
+    code: int | None = None
+    planned: int = 1
+    posts: int = 1
+    answered: int = 1
+    first_answered_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """A message of the results stream; *body* and *properties* as text, for what must not be in there."""
 
@@ -116,7 +137,7 @@ class Letter:
 class Passing:
     """A worker came by *point*, such as ``after claim``, for an attempt of a job; *clock* is what its clock said.
 
-    *result*: of what type the call's answer was.
+    *result*: of what type the call's answer was, or which one of True and False. *amends*: what a report changes.
     """
 
     at: float
@@ -131,11 +152,12 @@ class Passing:
     callback: str | None = None
     event: str | None = None
     result: str | None = None
+    amends: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """One process of a worker, whose log has the name *log*.
+    """One process of a worker or a receiver, whose log has the name *log*.
 
     *status* as the system told it; *told* is what had been done to it: term, kill, probe, or nothing.
     """
@@ -177,6 +199,15 @@ class Struck:
 
 
 @dataclass(frozen=True, slots=True)
+class Starved:
+    """From *at* to *until* the process *who* wanted to run, and was not let for half of the time or more."""
+
+    at: float
+    until: float
+    who: str
+
+
+@dataclass(frozen=True, slots=True)
 class Exposed:
     """A code that was sealed, in clear in a file of the broker or of the ledger."""
 
@@ -186,7 +217,11 @@ class Exposed:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the run was played under. *own_ledger_clock*: leases and limits go by a clock that nobody moved."""
+    """What the run was played under. *own_ledger_clock*: leases and limits go by a clock that nobody moved.
+
+    *check_s*: how long after an acceptance it is looked whether a delivery was reported, if ever; *check_of_held_s*
+    where the provider holds the message back.
+    """
 
     seed: int
     ledger: str
@@ -196,20 +231,24 @@ class Terms:
     pair_interval_s: float = 6.0
     pair_burst: int = 45
     own_ledger_clock: bool = False
+    check_s: float | None = None
+    check_of_held_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """Everything that a run is judged by; the texts of logs and the like lie in files beside it.
 
-    *left*: messages that stand in queues where nothing should be left. *unready*: workers that do not call themselves
-    ready when all is over, with what they say instead.
+    *left*: messages that stand in queues where nothing should be left. *unready*: workers and receivers that do not
+    call themselves ready when all is over, with what they say instead. *answers*: how webhooks were answered, by HTTP
+    status. *secrets*: what nobody may read, by its name.
     """
 
     terms: Terms
     jobs: tuple[Job, ...] = ()
     replays: tuple[Replay, ...] = ()
     requests: tuple[Request, ...] = ()
+    reports: tuple[Reported, ...] = ()
     results: tuple[Result, ...] = ()
     letters: tuple[Letter, ...] = ()
     passings: tuple[Passing, ...] = ()
@@ -218,8 +257,11 @@ class Evidence:
     clock_moves: tuple[ClockMove, ...] = ()
     struck: tuple[Struck, ...] = ()
     exposed: tuple[Exposed, ...] = ()
+    starved: tuple[Starved, ...] = ()
     left: Mapping[str, int] = field(default_factory=dict)
     unready: Mapping[str, str] = field(default_factory=dict)
+    answers: Mapping[str, int] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +308,7 @@ def load(file: Path) -> Evidence:
         jobs=many(Job, "jobs"),
         replays=many(Replay, "replays"),
         requests=many(Request, "requests"),
+        reports=many(Reported, "reports"),
         results=many(Result, "results"),
         letters=many(Letter, "letters"),
         passings=many(Passing, "passings"),
@@ -274,8 +317,11 @@ def load(file: Path) -> Evidence:
         clock_moves=many(ClockMove, "clock_moves"),
         struck=many(Struck, "struck"),
         exposed=many(Exposed, "exposed"),
+        starved=many(Starved, "starved"),
         left=raw.get("left", {}),
         unready=raw.get("unready", {}),
+        answers=raw.get("answers", {}),
+        secrets=raw.get("secrets", {}),
     )
 
 

@@ -13,7 +13,7 @@ import orjson
 from aio_pika.connection import make_url
 from aio_pika.exceptions import AMQPError
 
-from chaos.checker.evidence import Letter, Request, Result, only_known
+from chaos.checker.evidence import Letter, Reported, Request, Result, only_known
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -26,6 +26,7 @@ PATIENCE_S: Final = 30.0
 _PREFETCH: Final = 1000
 _PAGE: Final = 10_000
 _AGAIN_S: Final = 0.3
+_EMPTIED: Final = ("otpost.dropped", "otpost.webhooks", "otpost.checks")
 _DELAYS: Final = tuple(f"otpost.delay.{level:02}" for level in range(15))
 
 
@@ -140,8 +141,8 @@ async def _follow_one(connection: AbstractConnection, take: Callable[[dict[str, 
 
 
 async def count_left(url: str, senders: Iterable[str]) -> dict[str, int]:
-    """Count what is ready where nothing should be left: job queues, ladder, dropped jobs."""
-    names = [f"otpost.jobs.{sender}" for sender in senders] + [*_DELAYS, "otpost.dropped"]
+    """Count what is ready where nothing should be left: job queues, ladder, dropped jobs, reports and checks."""
+    names = [f"otpost.jobs.{sender}" for sender in senders] + [*_DELAYS, *_EMPTIED]
     async with connected(url) as connection:
         counts = {name: await _count(connection, name) for name in names}
     return {name: count for name, count in counts.items() if count}
@@ -159,15 +160,43 @@ async def _count(connection: AbstractConnection, name: str) -> int:
 
 async def read_requests(url: str) -> list[Request]:
     """Read the simulator's whole log."""
-    requests: list[Request] = []
+    return [only_known(Request, entry) for entry in await _pages(url, "requests")]
+
+
+async def read_reports(url: str) -> list[Reported]:
+    """Read what the simulator has reported by webhook."""
+    return [only_known(Reported, entry) for entry in await _pages(url, "reports")]
+
+
+async def read_answers(url: str) -> dict[str, int]:
+    """Read how the simulator's webhooks were answered, by HTTP status; ``none`` for those that were not in time."""
+    async with _session() as session, session.get(f"{url}/_simulator/stats") as answer:
+        answer.raise_for_status()
+        counts: dict[str, int] = (await answer.json())["webhooks"]["answers"]
+    return counts
+
+
+async def all_reported(url: str) -> bool:
+    """Tell whether the simulator has nothing to post any more, as far as it knows now."""
+    async with _session() as session, session.get(f"{url}/_simulator/reports?limit=1") as answer:
+        answer.raise_for_status()
+        waiting: int = (await answer.json())["waiting"]
+    return waiting == 0
+
+
+async def _pages(url: str, name: str) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = []
     since = 0
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE_S)) as session:
+    async with _session() as session:
         while True:
-            address = f"{url}/_simulator/requests?since={since}&limit={_PAGE}"
-            async with session.get(address) as answer:
+            async with session.get(f"{url}/_simulator/{name}?since={since}&limit={_PAGE}") as answer:
                 answer.raise_for_status()
                 page = await answer.json()
-            requests += [only_known(Request, entry) for entry in page["requests"]]
-            if not page["requests"]:
-                return requests
+            entries += page[name]
+            if not page[name]:
+                return entries
             since = page["next"]
+
+
+def _session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE_S))

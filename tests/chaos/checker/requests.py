@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 from chaos.checker.ends import end_of, ends_by_run
 from chaos.checker.evidence import Violation, attempt_of, offsets
+from chaos.checker.messages import fates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from chaos.checker.evidence import Evidence, Job, Passing, Request
+    from chaos.checker.messages import Fates
 
 LATE: Final = "nothing late"
 TWICE: Final = "nothing twice"
@@ -122,18 +124,25 @@ def _once(evidence: Evidence) -> Iterator[Violation]:
             yield Violation(TWICE, str(callback), f"this very attempt was requested {count} times")
     lost = {attempt_of(request.callback or "") for request in evidence.requests if is_lost(evidence, request)}
     lost |= {attempt_of(one.callback) for one in evidence.unanswered} | set(interrupted_attempts(evidence))
+    told = fates(evidence)
     for (job_id, run), requests in by_run(evidence).items():
         for earlier, later in pairwise(requests):
-            if earlier.taken and attempt_of(earlier.callback or "") not in lost:
+            attempt = attempt_of(earlier.callback or "")
+            if earlier.taken and attempt not in lost and not told.failed(attempt):
                 yield Violation(
                     TWICE,
                     job_id,
                     f"{later.callback} was sent although {earlier.callback} had been taken, "
                     f"its answer ({earlier.outcome}) was not lost, and its worker lived to record it",
                 )
-        taken = [str(request.callback) for request in requests if request.taken]
+        taken = [str(request.callback) for request in requests if _is_taken(request, told)]
         if len(taken) > MAX_TAKEN:
             yield Violation(TWICE, job_id, f"run {run} reached the recipient {len(taken)} times: {', '.join(taken)}")
+
+
+def _is_taken(request: Request, told: Fates) -> bool:
+    """Tell whether the provider took a message, and did not say afterwards that it failed."""
+    return request.taken and not told.failed(attempt_of(request.callback or ""))
 
 
 def is_lost(evidence: Evidence, request: Request) -> bool:
@@ -171,14 +180,14 @@ def _key_of(passing: Passing) -> tuple[str, int, int] | None:
 
 def _told(evidence: Evidence) -> Iterator[Violation]:
     """An end must say what happened: accepted what was taken, and never expired what may have arrived."""
-    runs = by_run(evidence)
+    runs, told = by_run(evidence), fates(evidence)
     for (job_id, run), events in ends_by_run(evidence).items():
         requests: Sequence[Request] = runs.get((job_id, run), [])
         taken = {request.wamid for request in requests if request.taken}
         for event in events.values():
             if event["status"] == "accepted" and event["provider_message_id"] not in taken:
                 yield Violation(TRUE, job_id, f"run {run} is accepted under an id that the provider never gave")
-            if event["status"] == "expired" and taken:
+            if event["status"] == "expired" and any(_is_taken(request, told) for request in requests):
                 yield Violation(TRUE, job_id, f"run {run} is expired, but the provider took its message")
             if event["status"] == "failed" and not requests and event["error"]["code"] is not None:
                 yield Violation(TRUE, job_id, f"run {run} ended as {end_of(event)} with a code nobody gave it")

@@ -32,6 +32,9 @@ def check(evidence: Evidence, texts: Mapping[str, bytes]) -> Iterator[Violation]
     for name, text in everything.items():
         for job in _with_code(evidence.jobs, text):
             yield Violation(LEAKED, job.id or job.kind, f"its code is in {name}")
+        for secret, value in evidence.secrets.items():
+            if value.encode() in text:
+                yield Violation(LEAKED, name, f"{secret} is in it")
         for number in sorted(numbers):
             if number.encode() in text:
                 yield Violation(LEAKED, _owner(evidence, number), f"its full number is in {name}")

@@ -46,6 +46,7 @@ def timeline(evidence: Evidence, job_id: str, logs: Mapping[str, bytes]) -> list
 def _moments(evidence: Evidence, job_id: str, logs: Mapping[str, bytes]) -> Iterator[Moment]:
     yield from _asked(evidence, job_id)
     yield from _sent(evidence, job_id)
+    yield from _reported(evidence, job_id)
     yield from _passings(evidence, job_id)
     yield from _told(evidence, job_id)
     for name, text in logs.items():
@@ -75,6 +76,15 @@ def _sent(evidence: Evidence, job_id: str) -> Iterator[Moment]:
             yield Moment(lost.at, "proxy", f"{lost.callback}: the connection ended without an answer")
 
 
+def _reported(evidence: Evidence, job_id: str) -> Iterator[Moment]:
+    for one in evidence.reports:
+        if attempt_of(one.callback)[0] == job_id:
+            at = one.first_answered_at or float(one.timestamp)
+            code = "" if one.code is None else f" ({one.code})"
+            what = f"of {one.timestamp}, in {one.posts} POSTs, {one.answered} of which were answered with 200"
+            yield Moment(at, "webhook", f"{one.callback}: {one.status}{code} {what}")
+
+
 def _passings(evidence: Evidence, job_id: str) -> Iterator[Moment]:
     workers: dict[int, float] = {}
     for passing in evidence.passings:
@@ -83,10 +93,12 @@ def _passings(evidence: Evidence, job_id: str) -> Iterator[Moment]:
             continue
         workers[passing.pid] = max(workers.get(passing.pid, 0.0), passing.at)
         attempt = f" {passing.run}/{passing.attempt}" if passing.run is not None else ""
+        amends = f" ({passing.amends})" if passing.amends else ""
         result = f" = {passing.result}" if passing.result else ""
         dies = " and dies" if passing.dies else ""
         off = f", its clock off by {passing.clock - passing.at:.1f} s" if abs(passing.clock - passing.at) > 1 else ""
-        yield Moment(passing.at, f"{passing.worker}", f"{passing.point}{attempt}{result}{dies} ({passing.pid}{off})")
+        what = f"{passing.point}{attempt}{amends}{result}{dies} ({passing.pid}{off})"
+        yield Moment(passing.at, passing.worker, what)
     for life in evidence.lives:
         if life.pid in workers:
             yield Moment(life.ended_at, life.worker, f"ended with {_status(life.status)} ({life.pid}, {life.told})")

@@ -8,19 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 from chaos.checker.doubts import LEASE_S, doubts, never_arrived
 from chaos.checker.ends import LOST, Run, end_of, ends_by_run
 from chaos.checker.evidence import Violation, instant, offsets
+from chaos.checker.hindrances import AFTER_S, CLEAR_S, Span, of_jobs, starved, uncovered
+from chaos.checker.messages import FAILED, fates
 from chaos.checker.requests import by_run, deadline_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from chaos.checker.evidence import Evidence, Job, Request
 
-Span = tuple[float, float]
-
-# How long after a fault its traces may last: a worker starts again, connects again, and takes what has heaped up.
-AFTER_S: Final = 5.0
-# With so much time in which nothing stood in its way a job is sent, or its worker does not do its work.
-CLEAR_S: Final = 3.0
 # Before the second and last request for what may have arrived.
 _UNKNOWN_PAUSE_S: Final = 5.0
 # No job waits longer than so for its next try, or for its sender or its recipient.
@@ -30,6 +26,8 @@ _TOLERANCE_S: Final = 1.0
 LEAST: Final = 0.5
 LEAST_OF_PATIENT: Final = 0.75
 _PATIENT_S: Final = 60.0
+_STARVED_SHARE: Final = 0.5
+STARVED: Final = "ended as expired, as the machine had no time"
 # Of fewer jobs no share can be told.
 _ENOUGH: Final = 20
 
@@ -40,18 +38,17 @@ def check(evidence: Evidence) -> Iterator[Violation]:
     for job, run, event in _asked_for(evidence):
         if why := causes.missing(job, run, event):
             yield Violation(LOST, str(job.id), f"run {run} ended as {end_of(event)}, {why}")
-    yield from _enough_accepted(evidence)
+    yield from _enough_accepted(evidence, causes)
 
 
 def excused(evidence: Evidence) -> list[str]:
     """Name each end that was not planned for its job, and that something explains."""
     causes = _Causes(evidence)
-    ends = [
-        end_of(event)
+    return [
+        STARVED if causes.is_only_starved(job, run, event) else f"ended as {end_of(event)}, which was not planned"
         for job, run, event in _asked_for(evidence)
         if not causes.is_planned(job, run, event) and not causes.missing(job, run, event)
     ]
-    return [f"ended as {end}, which was not planned" for end in ends]
 
 
 def _asked_for(evidence: Evidence) -> Iterator[tuple[Job, int, Mapping[str, Any]]]:
@@ -67,11 +64,14 @@ def _jobs(evidence: Evidence) -> dict[str, Job]:
     return {job.id: job for job in evidence.jobs if job.id is not None and not job.is_copy}
 
 
-def _enough_accepted(evidence: Evidence) -> Iterator[Violation]:
-    """No fault lasts so long that most jobs that should arrive do not."""
+def _enough_accepted(evidence: Evidence, causes: _Causes) -> Iterator[Violation]:
+    """No fault lasts so long that most jobs that should arrive do not; those that starved do not count."""
     ends = ends_by_run(evidence)
+    starved = {job.id for job, run, event in _asked_for(evidence) if run == 1 and causes.has_starved(job, run, event)}
     plain = [
-        job for job in _jobs(evidence).values() if job.wanted == ("accepted",) and job.is_sendable and job.confirmed
+        job
+        for job in _jobs(evidence).values()
+        if job.wanted == ("accepted",) and job.is_sendable and job.confirmed and job.id not in starved
     ]
     patient = [job for job in plain if (job.deadline or 0.0) - job.published_at >= _PATIENT_S]
     for name, some, least in (("plain jobs", plain, LEAST), ("patient jobs", patient, LEAST_OF_PATIENT)):
@@ -97,7 +97,9 @@ class _Causes:
             if passing.job is not None and passing.run is not None and passing.point.endswith("claim"):
                 waits = passing.point == "after claim" and passing.result == "Wait"
                 self._visits[passing.job, passing.run].append((passing.at, waits))
-        self._faults = list(self._general())
+        self._fates = fates(evidence)
+        self._faults = of_jobs(evidence)
+        self._starved = starved(evidence)
 
     @staticmethod
     def is_planned(job: Job, run: int, event: Mapping[str, Any]) -> bool:
@@ -148,24 +150,28 @@ class _Causes:
             return ""
         return f"although for {clear_s:.1f} s of its time nothing stood in its way"
 
-    def clear_s(self, job: Job, run: int, event: Mapping[str, Any]) -> float:
-        """Tell how much of the time that a job had was free of everything that may have held it up."""
+    def clear_s(self, job: Job, run: int, event: Mapping[str, Any], *, is_starved: bool = True) -> float:
+        """Tell how much of the time that a job had was free of everything that may have held it up.
+
+        Not *is_starved*: as if the machine had had time for everybody.
+        """
         published_at = max([one.at for one in self._evidence.replays if (one.id, one.run) == (job.id, run)] or [0.0])
         since = max(published_at or job.published_at, job.not_before or 0.0)
         deadline = deadline_of(self._evidence, job, run)
         until = min(deadline - self._terms.timeout_s, instant(event["at"]))
         until -= max(0.0, *offsets(self._evidence.clock_moves, None, since, deadline))
-        return _uncovered((since, until), [*self._faults, *self._own(job, run)])
+        hindrances = [*self._faults, *self._own(job, run)]
+        return uncovered((since, until), [*hindrances, *(self._starved if is_starved else [])])
 
-    def _general(self) -> Iterator[Span]:
-        """What may hold up any job: faults and their traces, dead workers, a clock that goes back."""
-        for one in self._evidence.struck:
-            yield one.at, one.until + AFTER_S
-        for life in self._evidence.lives:
-            yield life.ended_at, life.ended_at + AFTER_S
-        for move in self._evidence.clock_moves:
-            if move.offset_s < 0:
-                yield move.at, move.at - move.offset_s + AFTER_S
+    def has_starved(self, job: Job, run: int, event: Mapping[str, Any]) -> bool:
+        """Tell whether the machine had no time for half of the time or more that an expired job had."""
+        window = (job.published_at, deadline_of(self._evidence, job, run) - self._terms.timeout_s)
+        starved_s = window[1] - window[0] - uncovered(window, self._starved)
+        return end_of(event) == "expired" and starved_s >= _STARVED_SHARE * max(0.0, window[1] - window[0])
+
+    def is_only_starved(self, job: Job, run: int, event: Mapping[str, Any]) -> bool:
+        """Tell whether nothing explains an expiry but that the machine was busy."""
+        return end_of(event) == "expired" and self.clear_s(job, run, event, is_starved=False) > CLEAR_S
 
     def _own(self, job: Job, run: int) -> Iterator[Span]:
         """What held up this very job: doubt, a refusal, a wait, a claim of somebody who left it."""
@@ -174,15 +180,21 @@ class _Causes:
         for at in self._doubts.get(key, {}).values():
             yield at, at + lease_s + _UNKNOWN_PAUSE_S + AFTER_S
         visits = self._visits[key]
-        for at in [*(one.at for one in self._refusals(job, run)), *(at for at, waits in visits if waits)]:
+        refused = [*(one.at for one in self._refusals(job, run)), *self._failures(job, run)]
+        for at in [*refused, *(at for at, waits in visits if waits)]:
             next_at = min((later for later, _ in visits if later > at), default=at + _LONGEST_WAIT_S)
             yield at, min(next_at, at + _LONGEST_WAIT_S)
 
     def _refusals(self, job: Job, run: int) -> list[Request]:
         return [one for one in self._requests.get((str(job.id), run), []) if not one.taken]
 
+    def _failures(self, job: Job, run: int) -> list[float]:
+        """When failures were reported of what had been taken: as a refusal, only later."""
+        reports = self._fates.of_run((str(job.id), run))
+        return [one.first_answered_at or float(one.timestamp) for one in reports if one.status == FAILED]
+
     def _refused(self, job: Job, run: int) -> bool:
-        return bool(self._refusals(job, run))
+        return bool(self._refusals(job, run) or self._failures(job, run))
 
     def _in_crowd(self, job: Job) -> bool:
         """Tell whether more jobs go to this recipient than it may get at once."""
@@ -191,15 +203,3 @@ class _Causes:
 
 def _unwanted(job: Job) -> str:
     return f"a job '{job.kind}' ends as {job.wanted}"
-
-
-def _uncovered(window: Span, spans: Iterable[Span]) -> float:
-    """Tell how much of *window* none of *spans* covers."""
-    at, until = window
-    clear_s = 0.0
-    for begin, end in sorted(spans):
-        if begin >= until:
-            break
-        clear_s += max(0.0, begin - at)
-        at = max(at, end)
-    return clear_s + max(0.0, until - at)

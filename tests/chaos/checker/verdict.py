@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from chaos.checker import conduct, ends, limits, requests, secrecy, unplanned
+from chaos.checker import conduct, ends, limits, reports, requests, secrecy, unplanned
 from chaos.checker.evidence import load
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ def judge_folder(folder: Path, evidence: Evidence | None = None) -> list[Violati
 
 
 def read_logs(folder: Path) -> dict[str, bytes]:
-    """Read what the workers wrote."""
-    return {path.name: path.read_bytes() for path in sorted(folder.glob("w*-*.log"))}
+    """Read what workers and receivers wrote."""
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("[wr]*-*.log"))}
 
 
 def judge(evidence: Evidence, logs: Mapping[str, bytes], texts: Mapping[str, bytes]) -> list[Violation]:
@@ -35,6 +35,7 @@ def judge(evidence: Evidence, logs: Mapping[str, bytes], texts: Mapping[str, byt
         *ends.check(evidence),
         *unplanned.check(evidence),
         *requests.check(evidence),
+        *reports.check(evidence),
         *limits.check(evidence),
         *secrecy.check(evidence, {**logs, **texts}),
         *conduct.check(evidence, logs),
@@ -43,4 +44,4 @@ def judge(evidence: Evidence, logs: Mapping[str, bytes], texts: Mapping[str, byt
 
 def excused(evidence: Evidence) -> dict[str, int]:
     """Count what would be a violation, were it not for something that went wrong."""
-    return dict(Counter([*ends.excused(evidence), *unplanned.excused(evidence), *limits.excused(evidence)]))
+    return dict(Counter(one for rules in (ends, unplanned, limits, reports) for one in rules.excused(evidence)))

@@ -1,4 +1,4 @@
-"""Probes at each arrow of the way of a job: they write down who passes, and may be the last thing a process does.
+"""Probes at each arrow of the way of a job and of a report: they note who passes, and may be a process's last act.
 
 They stand around the application's ports (``otpost_worker.wrapping``); the product knows nothing of them.
 """
@@ -9,20 +9,22 @@ import asyncio
 import os
 import signal
 import time
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
-from otpost_worker.envelope import Envelope, Event, readable_id
+from otpost_worker.envelope import Envelope, Event, Watch, readable_id
 from otpost_worker.ports import ClaimRequest, Message, Ticket
+from otpost_worker.stories import Amendment, JobStory
 from otpost_worker.wrapping import Wrappers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from otpost_worker.ports import Clock
+    from otpost_worker.ports import Broker, Clock
 
 # What each port's calls are on the way of a job. What is not named here passes unseen.
 LEDGER: Final = {
@@ -33,6 +35,7 @@ LEDGER: Final = {
     "refuse": "refuse",
     "release": "release",
     "note_buried": "note",
+    "amend": "amend",
 }
 BROKER: Final = {
     "publish_event": "event",
@@ -40,13 +43,22 @@ BROKER: Final = {
     "hand_back": "next home",
     "bury": "next home",
     "publish_sender_event": "sender event",
+    "watch": "watch",
+    "postpone_report": "postpone",
 }
 PROVIDER: Final = {"send": "request"}
 SETTLING: Final = {"acknowledge": "acknowledge", "requeue": "acknowledge"}
+SETTLING_REPORT: Final = {"acknowledge": "report done", "requeue": "report done"}
+# What is told after a report was written down has a name of its own.
+REPORTED: Final = "reported"
+_REPORTS: Final = ("otpost.webhook.v1", "otpost.check.v1")
 # A request is under way this long after it began, and its answer has not been read yet.
 WITHIN_S: Final = 0.004
 
 _CLOCK_FILE_BYTES: Final = 32
+
+# Each report is taken in a task of its own; whether it was written down there.
+_amended: ContextVar[bool] = ContextVar("amended", default=False)
 
 
 @dataclass
@@ -114,11 +126,15 @@ class Probed:
     def _with_probes(self, arrow: str, call: Callable[..., Any]) -> Callable[..., Any]:
         async def probed(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401 - the port's own
             subject = {**self._settled, **_subject_of(arguments)}
-            self._probe.meet("before", arrow, subject)
+            passed = REPORTED if arrow == "event" and _amended.get() else arrow
+            self._probe.meet("before", passed, subject)
             if arrow == "request":
                 self._probe.meet("within", arrow, subject)
             result = await call(*arguments, **named)
-            self._probe.meet("after", arrow, {**subject, "result": type(result).__name__})
+            if arrow == "amend":
+                _amended.set(result)
+            told = str(result) if isinstance(result, bool) else type(result).__name__
+            self._probe.meet("after", passed, {**subject, "result": told})
             return result
 
         return probed
@@ -126,6 +142,11 @@ class Probed:
 
 def _subject_of(arguments: tuple[Any, ...]) -> dict[str, object]:
     """Tell which job and attempt a call is about; never anything of its code or number."""
+    match arguments:
+        case (JobStory() as story, Amendment() as amendment):
+            return {"job": story.job_id, **_subject_of_amendment(story, amendment)}
+        case (str() as job, Watch(run=run, attempt=attempt), _):
+            return {"job": job, "run": run, "attempt": attempt}
     subject: dict[str, object] = {}
     for argument in arguments:
         match argument:
@@ -144,8 +165,33 @@ def _subject_of(arguments: tuple[Any, ...]) -> dict[str, object]:
     return subject
 
 
+def _subject_of_amendment(story: JobStory, amendment: Amendment) -> dict[str, object]:
+    """Tell what is new: which reports, and whether the run has no end any more, or is given up."""
+    run = next(one for one in story.runs if one.run == amendment.run)
+    known = next((one.reports for one in run.attempts if one.attempt == amendment.attempt), {})
+    new = sorted(str(hearing) for hearing in amendment.reports.keys() - known.keys())
+    new += ["taken back"] if amendment.reopened else []
+    new += ["given up"] if amendment.undelivered and not run.undelivered else []
+    return {"run": amendment.run, "attempt": amendment.attempt, "amends": ", ".join(new)}
+
+
 def _subject_of_envelope(envelope: Envelope) -> dict[str, object]:
     return {"job": readable_id(envelope.body), "run": envelope.run, "attempt": envelope.attempt}
+
+
+class SoonerChecks:
+    """A broker that brings checks back after *share* of the time that they should take; all else is the broker's."""
+
+    def __init__(self, broker: Broker, share: float) -> None:
+        self._broker = broker
+        self._share = share
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the port has
+        return getattr(self._broker, name)
+
+    async def watch(self, job_id: str, watch: Watch, delay_s: float) -> None:
+        """See the port."""
+        await self._broker.watch(job_id, watch, delay_s * self._share)
 
 
 class MovedClock:
@@ -167,14 +213,19 @@ def set_clock(file: Path, offset_s: float) -> None:
         opened.write(f"{offset_s:{_CLOCK_FILE_BYTES}.3f}".encode())
 
 
-def wrappers_for(probe: Probe, clock_file: Path) -> Wrappers:
-    """Put *probe* around every port, and the clock into somebody else's hands."""
+def wrappers_for(probe: Probe, clock_file: Path, *, check_share: float) -> Wrappers:
+    """Put *probe* around every port, and the clock into somebody else's hands; see ``SoonerChecks``."""
 
     def around(arrows: Mapping[str, str]) -> Callable[[Any], Any]:
         return lambda port: Probed(port, arrows, probe)
 
     def settling(incoming: Any) -> Any:  # noqa: ANN401 - a delivery as the application made it
+        if incoming.message.header.properties.message_type in _REPORTS:
+            return Probed(incoming, SETTLING_REPORT, probe)
         return Probed(incoming, SETTLING, probe, settled={"job": readable_id(incoming.message.body)})
+
+    def broker(real: Broker) -> Any:  # noqa: ANN401 - the port
+        return Probed(SoonerChecks(real, check_share), BROKER, probe)
 
     def clock(real: Clock) -> Clock:
         probe.clock = MovedClock(real, clock_file)
@@ -182,7 +233,7 @@ def wrappers_for(probe: Probe, clock_file: Path) -> Wrappers:
 
     return Wrappers(
         ledger=cast("Any", around(LEDGER)),
-        broker=cast("Any", around(BROKER)),
+        broker=broker,
         provider=cast("Any", around(PROVIDER)),
         settling=settling,
         clock=clock,

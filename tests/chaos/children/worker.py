@@ -1,6 +1,7 @@
 """The worker as the chaos suite runs it: the product's own, with probes around its ports.
 
-python -m chaos.children.worker --name w1 --trace FILE --clock FILE [--dies "before record" --nth 3]
+python -m chaos.children.worker --name w1 --trace FILE --starved FILE --clock FILE --checks 0.1 \
+    [--dies "before record" --nth 3]
 
 Everything else is told by OTPOST_ variables, as to ``otpost worker``.
 """
@@ -20,6 +21,7 @@ import orjson
 
 from chaos.children.lifeline import end_with_parent
 from chaos.children.probes import Probe, wrappers_for
+from chaos.starving import Watchman, open_record, writing_to
 from otpost.errors import OtpostError
 from otpost_worker.app import run_worker
 from otpost_worker.cli.context import read_text, run_async
@@ -38,7 +40,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="chaos.children.worker")
     parser.add_argument("--name", required=True)
     parser.add_argument("--trace", required=True, type=Path)
+    parser.add_argument("--starved", required=True, type=Path)
     parser.add_argument("--clock", required=True, type=Path)
+    parser.add_argument("--checks", type=float, default=1.0, help="how much of the time until a check is waited")
     parser.add_argument("--dies", default=None)
     parser.add_argument("--nth", type=int, default=1)
     return parser.parse_args(arguments)
@@ -57,11 +61,11 @@ def main(arguments: Sequence[str]) -> int:
     end_with_parent()
     settings = load(os.environ, read_text, strict=True).settings
     configure_logging(log_format=settings.log_format, level=settings.log_level)
-    trace = os.open(options.trace, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+    Watchman(options.name, writing_to(open_record(options.starved))).begin()
     deaths = {options.dies: options.nth} if options.dies else {}
-    probe = Probe(options.name, trace, time.time, deaths)
+    probe = Probe(options.name, open_record(options.trace), time.time, deaths)
     try:
-        return run_async(_work(settings, wrappers_for(probe, options.clock)))
+        return run_async(_work(settings, wrappers_for(probe, options.clock, check_share=options.checks)))
     except (OtpostError, LedgerUnavailable) as error:
         ended = {"level": "critical", "event": "ended", "error": str(error)}
         sys.stderr.write(orjson.dumps(ended, option=orjson.OPT_APPEND_NEWLINE).decode())
