@@ -42,10 +42,6 @@ class Implementation(ABC):
         """Open it once more."""
 
     @abstractmethod
-    def out_of_reach(self) -> AbstractContextManager[None]:
-        """Break it for a while, for every object that has it open."""
-
-    @abstractmethod
     def remains(self) -> bytes:
         """Everything that is stored, when nobody has it open."""
 
@@ -58,7 +54,15 @@ class Implementation(ABC):
         """Write what the receiver of webhooks writes, which is another process: the attempt is taken back."""
 
 
-class Sqlite(Implementation):
+class Lasting(Implementation):
+    """One that outlives the process which has it open, and may be out of its reach."""
+
+    @abstractmethod
+    def out_of_reach(self) -> AbstractContextManager[None]:
+        """Break it for a while, for every object that has it open."""
+
+
+class Sqlite(Lasting):
     """The ledger in one file."""
 
     def __init__(self, file: Path) -> None:
@@ -100,9 +104,6 @@ class Memory(Implementation):
         self.ledger = self.ledger or MemoryLedger(clock=clock)
         return self.ledger
 
-    def out_of_reach(self) -> AbstractContextManager[None]:
-        raise NotImplementedError("memory is always within reach")
-
     def remains(self) -> bytes:
         assert self.ledger is not None
         return pickle.dumps((self.ledger._jobs, self.ledger._limits))
@@ -116,7 +117,7 @@ class Memory(Implementation):
         self.ledger._jobs[job_id][run].attempts[attempt].state = State.TAKEN_BACK
 
 
-class Redis(Implementation):
+class Redis(Lasting):
     """The ledger in one database of a private Redis, which is emptied first."""
 
     def __init__(self, server: PrivateRedis, database: int = 0) -> None:

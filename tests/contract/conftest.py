@@ -13,34 +13,30 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from ledger_implementations import Implementation, OpenLedger
+    from ledger_implementations import Implementation, Lasting, OpenLedger
     from private_redis import PrivateRedis
 
 LASTING: Final = ("sqlite", "redis")
 LEDGERS: Final = (*LASTING, "memory")
 
 
-def _implementation(name: str, request: pytest.FixtureRequest, folder: Path, redis: str) -> Implementation:
-    match name:
-        case "redis":
-            server: PrivateRedis = request.getfixturevalue(redis)
-            return Redis(server)
-        case "memory":
-            return Memory()
-        case _:
-            return Sqlite(folder / "ledger.db")
+def _lasting(name: str, request: pytest.FixtureRequest, folder: Path, redis: str) -> Lasting:
+    if name == "redis":
+        server: PrivateRedis = request.getfixturevalue(redis)
+        return Redis(server)
+    return Sqlite(folder / "ledger.db")
 
 
 @pytest.fixture(params=LEDGERS)
 def implementation(request: pytest.FixtureRequest, tmp_path: Path) -> Implementation:
     """One kind of ledger, empty."""
-    return _implementation(request.param, request, tmp_path, "redis_server")
+    return Memory() if request.param == "memory" else _lasting(request.param, request, tmp_path, "redis_server")
 
 
 @pytest.fixture(params=LASTING)
-def lasting(request: pytest.FixtureRequest, tmp_path: Path) -> Implementation:
+def lasting(request: pytest.FixtureRequest, tmp_path: Path) -> Lasting:
     """One kind of ledger that outlives its process and may be out of reach, empty."""
-    return _implementation(request.param, request, tmp_path, "own_redis")
+    return _lasting(request.param, request, tmp_path, "own_redis")
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from otpost_worker.standing import Heard, Signal
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ledger_implementations import Implementation
+    from ledger_implementations import Implementation, Lasting
 
 
 def url_of(implementation: Implementation) -> str:
@@ -45,7 +45,7 @@ def lane() -> Lane:
     return Lane("default", "default", "+12015553931", "login", "en_US", 1000.0, end, end)
 
 
-async def test_what_workers_wrote_is_told_and_nothing_of_it_changes(lasting: Implementation) -> None:
+async def test_what_workers_wrote_is_told_and_nothing_of_it_changes(lasting: Lasting) -> None:
     heard = Heard(lane(), Signal.SENDER_REFUSED, time.time(), error=Error(Kind.SENDER_HALTED, code=190))
     async with lasting.open(time.time) as ledger:
         entry = Entry(State.REFUSED, Kind.SENDER_HALTED, retry_step(1, time.time()), heard=heard)
@@ -61,7 +61,7 @@ async def test_what_workers_wrote_is_told_and_nothing_of_it_changes(lasting: Imp
         assert await asyncio.to_thread(contents, lasting) == before
 
 
-async def test_the_turn_of_a_job_that_was_never_claimed_is_known(lasting: Implementation) -> None:
+async def test_the_turn_of_a_job_that_was_never_claimed_is_known(lasting: Lasting) -> None:
     async with lasting.open(time.time) as ledger:
         requests = [replace(claim_request(job_id=f"job-{number}"), lane=lane()) for number in range(PAIR_BURST + 1)]
         *granted, reply = [await ledger.claim(request) for request in requests]
@@ -76,7 +76,7 @@ async def test_the_turn_of_a_job_that_was_never_claimed_is_known(lasting: Implem
             assert await reader.turn("job-0") is None
 
 
-async def test_a_ledger_that_is_not_there_is_not_made(lasting: Implementation) -> None:
+async def test_a_ledger_that_is_not_there_is_not_made(lasting: Lasting) -> None:
     with pytest.raises(NoLedger, match="there is no ledger"):
         async with open_to_read(url_of(lasting)):
             pass

@@ -18,7 +18,7 @@ from otpost_worker.standing import Heard, Signal
 from ports_in_memory import CODE, NOW, Clock, job_body
 
 if TYPE_CHECKING:
-    from ledger_implementations import Implementation, OpenLedger
+    from ledger_implementations import Implementation, Lasting, OpenLedger
 
 # Dead letters, bodies, forgetting
 
@@ -73,7 +73,7 @@ async def test_no_code_is_left_behind_when_nothing_can_need_it_any_more(
     assert CODE.encode() not in implementation.remains()
 
 
-async def test_no_number_is_left_in_what_is_kept_of_the_limits(lasting: Implementation, clock: Clock) -> None:
+async def test_no_number_is_left_in_what_is_kept_of_the_limits(lasting: Lasting, clock: Clock) -> None:
     number = "+12015553931"
     lane = Lane("default", "app", number, "login", "en_US", 1000.0, DEADLINE - 5, DEADLINE)
     async with lasting.open(clock) as ledger:
@@ -155,7 +155,7 @@ async def test_what_one_object_records_the_other_knows_at_once(implementation: I
 
 
 async def test_a_ledger_out_of_reach_says_so_to_every_operation_and_is_back_afterwards(
-    lasting: Implementation, clock: Clock
+    lasting: Lasting, clock: Clock
 ) -> None:
     async with lasting.open(clock) as ledger:
         ticket = await claimed(ledger)
