@@ -97,9 +97,9 @@ class ReportedCourse(Course):
         return float(self.clock.now - self.some((0.0, 1.0, 20.0)))
 
     def _amendment(self, story: JobStory, run: RunStory, attempt: AttemptStory) -> Amendment:
-        report = Report(
-            self._at(), self.some(("t-1", "t-2")), self.some((None, REFUSALS[0].error)), self.some((None, "{}"))
-        )
+        accepted = event(f"job-1/{run.run}/{attempt.attempt}/accepted")
+        told = self.some((None, accepted.body.decode()))
+        report = Report(self._at(), self.some(("t-1", "t-2")), self.some((None, REFUSALS[0].error)), told)
         fate = self.some(FATES)
         end = self._end(fate, run.run, attempt.attempt)
         has_ended = end is not None or (run.end is not None and fate != "reopened")
