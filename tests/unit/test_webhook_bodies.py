@@ -11,7 +11,10 @@ from otpost_worker.updates import (
     MessageReport,
     NotRequested,
     Preference,
+    ProviderError,
     Reported,
+    ServiceTrouble,
+    TemplateQuality,
     Update,
 )
 from otpost_worker.webhook_bodies import read_updates
@@ -100,6 +103,28 @@ def test_what_is_malformed_does_not_keep_its_neighbours_from_being_read() -> Non
     ]
 
 
+@pytest.mark.parametrize(
+    ("body", "read"),
+    [
+        (body_of({"errors": [7, {"code": 131042}]}), ServiceTrouble("102290129340398", None, ProviderError(131042))),
+        (body_of({"user_preferences": [None, {"value": "stop"}]}, "user_preferences"), Preference("stop")),
+    ],
+    ids=["errors", "user_preferences"],
+)
+def test_a_malformed_member_is_ignored_beside_the_one_that_is_read(body: bytes, read: Update) -> None:
+    updates = read_updates(body)
+    assert updates[0] == read
+    assert [type(update) for update in updates] == [type(read), Ignored]
+
+
+def test_a_templates_quality_is_read_under_the_field_of_its_own() -> None:
+    value = {
+        "message_template_name": "login", "message_template_language": "de", "new_quality_score": "RED",
+    }  # fmt: skip
+    (update,) = read_updates(body_of(value, "message_template_quality_update"))
+    assert update == TemplateQuality("102290129340398", "login", "de", "RED", None)
+
+
 def test_what_stands_alone_where_a_list_belongs_is_a_list_of_one() -> None:
     body = {"entry": {"changes": {"field": "messages", "value": {"statuses": SENT}}}}
     assert read_updates(json.dumps(body).encode()) == [MessageReport(Reported.SENT, WAMID, "login-7261", 1750030073.0)]
@@ -160,6 +185,11 @@ def test_one_kind_is_ignored_once_and_after_everything_else() -> None:
         Ignored("status played"),
         Ignored("status deleted"),
     ]
+
+
+def test_a_kind_that_was_seen_before_the_twentieth_keeps_its_name_after_it() -> None:
+    statuses = [SENT | {"status": f"kind_{number}"} for number in range(20)]
+    assert Ignored("further kinds") not in read_updates(body_of_statuses(*statuses, statuses[0]))
 
 
 def test_a_body_cannot_make_more_than_twenty_one_kinds() -> None:

@@ -88,6 +88,10 @@ def test_a_verify_token_is_compared_as_it_is() -> None:
     assert not is_one_of("new-token", [])
 
 
+def test_a_token_that_is_not_given_is_none_of_ours_even_where_one_of_ours_is_empty() -> None:
+    assert not is_one_of(None, [b""])
+
+
 def test_text_outside_ascii_is_no_question_mark() -> None:
     assert not is_one_of("to\u20acen", [b"to?en"])
     assert not is_one_of("to\ud800en", [b"to?en"])
