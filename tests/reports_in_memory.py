@@ -34,6 +34,8 @@ KINDS: Final = {
     131049: Kind.USER_LIMIT,
     131016: Kind.UNAVAILABLE,
     131042: Kind.SENDER_HALTED,
+    130429: Kind.THROUGHPUT,
+    80007: Kind.QUOTA,
     132015: Kind.TEMPLATE,
 }
 

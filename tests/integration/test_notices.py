@@ -83,10 +83,10 @@ OF_TEMPLATE: Final = "default/verification_code/en_US"
             f"{OF_TEMPLATE}/quality_changed/{AT_MS}", "verification_code", FLAGGED, True,
         ),
         (
-            category("MARKETING"), f"{OF_TEMPLATE}/category_changed/{AT_MS}", "verification_code", MARKETING, True,
+            category("MARKETING"), f"{OF_TEMPLATE}/category_changed/done/{AT_MS}", "verification_code", MARKETING, True,
         ),
         (
-            category("AUTHENTICATION"), f"{OF_TEMPLATE}/category_changed/{AT_MS}", "verification_code",
+            category("AUTHENTICATION"), f"{OF_TEMPLATE}/category_changed/done/{AT_MS}", "verification_code",
             "its category has become AUTHENTICATION", False,
         ),
         (

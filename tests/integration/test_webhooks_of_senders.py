@@ -101,8 +101,8 @@ async def test_an_account_that_is_blocked_halts_its_sender_until_it_is_reinstate
     await reporting.post(reinstated, token="post-3")
     assert await holds(world) == []
     assert {event.event_id for event in world.broker.sender_events} == {
-        f"default/halted/{round(NOW + 5) * 1000}",
-        f"default/resumed/{round(NOW + 9) * 1000}",
+        f"default/halted/disabled_update/{round(NOW + 5) * 1000}",
+        f"default/resumed/disabled_update/{round(NOW + 9) * 1000}",
     }
 
 

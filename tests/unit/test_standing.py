@@ -102,6 +102,54 @@ def test_a_held_template_is_released_by_an_acceptance_alone() -> None:
     assert (standing, changes(news)) == (Standing(), [("resumed", "verification_code")])
 
 
+BY_REPORT: Final = replace(HOLD, by_report=True)
+
+
+def test_a_refusal_by_report_halts_and_an_acceptance_alone_does_not_end_that() -> None:
+    told = replace(heard(Signal.SENDER_REFUSED), by_report=True)
+    standing, news = hear(told, Standing(), now=NOW)
+    assert (standing.sender_hold, changes(news)) == (Hold(NOW, NOW + 5, by_report=True), [("halted", None)])
+    taken, news = hear(heard(Signal.ACCEPTED, begun_at=NOW + 5), standing, now=NOW + 5)
+    assert (taken.sender_hold, news) == (Hold(NOW, NOW + 5, by_report=True, cleared_at=NOW + 5), ())
+    assert hear(heard(Signal.ACCEPTED, begun_at=NOW + 15), taken, now=NOW + 34.9) == (taken, ())
+
+
+def test_what_was_taken_for_half_a_minute_without_a_complaint_ends_it() -> None:
+    cleared = Standing(sender_hold=replace(BY_REPORT, cleared_at=NOW - 30))
+    standing, news = hear(heard(Signal.ACCEPTED), cleared, now=NOW)
+    assert (standing, changes(news)) == (Standing(), [("resumed", None)])
+
+
+def test_a_further_refusal_by_report_takes_back_what_acceptances_have_shown() -> None:
+    cleared = Standing(sender_hold=replace(BY_REPORT, cleared_at=NOW - 30))
+    refused = replace(heard(Signal.SENDER_REFUSED), by_report=True)
+    assert hear(refused, cleared, now=NOW) == (Standing(sender_hold=BY_REPORT), ())
+    assert hear(refused, HALTED, now=NOW) == (Standing(sender_hold=BY_REPORT), ())
+
+
+def test_a_probe_that_is_reported_as_sent_ends_it_at_once() -> None:
+    held = Standing(sender_hold=BY_REPORT, template_hold=BY_REPORT)
+    standing, news = hear(replace(heard(Signal.ACCEPTED), by_report=True), held, now=NOW)
+    assert (standing, changes(news)) == (Standing(), [("resumed", None), ("resumed", "verification_code")])
+    early = replace(heard(Signal.ACCEPTED, begun_at=NOW - 11), by_report=True)
+    assert hear(early, held, now=NOW) == (held, ())
+
+
+def test_a_template_that_is_refused_by_report_is_held_in_the_same_way() -> None:
+    refused = replace(heard(Signal.TEMPLATE_REFUSED), by_report=True)
+    standing, _ = hear(refused, Standing(), now=NOW)
+    assert standing.template_hold == Hold(NOW, NOW + 5, by_report=True)
+    taken, _ = hear(heard(Signal.ACCEPTED, begun_at=NOW + 5), standing, now=NOW + 5)
+    assert taken.template_hold == replace(standing.template_hold, cleared_at=NOW + 5)
+    assert hear(heard(Signal.ACCEPTED, begun_at=NOW + 36), taken, now=NOW + 36)[0] == Standing()
+
+
+def test_what_was_cleared_before_the_clock_was_set_back_is_cleared_from_now_on() -> None:
+    ahead = Standing(sender_hold=replace(BY_REPORT, cleared_at=NOW + 3600))
+    standing, _ = hear(heard(Signal.ACCEPTED), ahead, now=NOW)
+    assert standing.sender_hold == replace(BY_REPORT, cleared_at=NOW)
+
+
 def test_20_requests_in_a_row_without_an_answer_halt_the_sender() -> None:
     standing = Standing()
     for _ in range(19):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from job_strategies import PROPERTY
-from otpost_worker.updates import Ignored, MessageReport, Update
+from otpost_worker.updates import Ignored, MessageReport, NotRequested, Update
 from otpost_worker.webhook_bodies import attempt_of, minimal_body, read_updates
 from webhook_mutations import mutated_body
 from webhook_samples import body_of, body_of_statuses
@@ -45,6 +45,8 @@ def check_all(body: bytes) -> list[Update]:
             assert update.message_id or update.callback
             assert read_updates(minimal_body(update)) == [update]
             attempt_of(update.callback or "")
+        if isinstance(update, NotRequested):
+            assert read_updates(minimal_body(update)) == [update]
     return updates
 
 

@@ -12,6 +12,7 @@ from job_strategies import IDS, PROPERTY
 from otpost_worker.updates import (
     Ignored,
     MessageReport,
+    NotRequested,
     ProviderError,
     Reported,
     ServiceTrouble,
@@ -366,3 +367,10 @@ def test_a_report_that_was_read_is_read_from_its_own_body_as_it_was(  # noqa: PL
 )
 def test_callback_data_names_an_attempt_or_nothing(callback: str, attempt: tuple[str, int, int] | None) -> None:
     assert attempt_of(callback) == attempt
+
+
+@pytest.mark.parametrize("at", [None, 1764000000.0, 1764000000.25])
+@pytest.mark.parametrize("number_id", [None, "106540352242922"])
+def test_a_tap_on_not_requested_is_read_back_as_it_was(at: float | None, number_id: str | None) -> None:
+    tap = NotRequested("wamid.HBgLMTIwMTU1NTM5MzEVAgARGBI5", at, number_id)
+    assert read_updates(minimal_body(tap)) == [tap]

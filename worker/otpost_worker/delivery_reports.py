@@ -14,7 +14,14 @@ import structlog
 
 from otpost.event import EventName, SenderEvent
 from otpost_worker.ports import Recorded
-from otpost_worker.sender_reports import category_changed, concerns_nobody, consequences, hear_failure, note_category
+from otpost_worker.sender_reports import (
+    category_changed,
+    concerns_nobody,
+    consequences,
+    hear_failure,
+    hear_success,
+    note_category,
+)
 from otpost_worker.statuses import Follow, Heard, Later, Nothing, Terms, Verdict, follow, hearing_of, miss
 from otpost_worker.steps import sender_event
 from otpost_worker.updates import Ignored, MessageReport, NotRequested, Posted, Preference, ProviderError, Reported
@@ -27,7 +34,7 @@ if TYPE_CHECKING:
     from otpost_worker.outcome import Refused
     from otpost_worker.ports import Broker, Clock, Codes, Observer, Reports
     from otpost_worker.recording import Records
-    from otpost_worker.sender_reports import Account
+    from otpost_worker.sender_reports import Account, Consequence
     from otpost_worker.settling import Settler
     from otpost_worker.standing import Heard as SenderHeard
     from otpost_worker.standing import News
@@ -56,7 +63,7 @@ _log = structlog.get_logger("otpost.reports")
 class DeliveryReports:
     """Takes what the provider reports; safe to use for many reports at once.
 
-    *read*: reads a webhook's body. *write*: makes a body of one report. *place_of*: reads our own word for an attempt.
+    *read*: reads a webhook's body. *write*: makes a body of one update. *place_of*: reads our own word for an attempt.
     *refusal_of*: what a failure means by the provider's table. *watch_s_of*: that of a sender, by its name; it
     gives None where no deliveries are watched. *provider*: what results call it. *accounts*: the
     senders by the provider's names. *marketing_only*: whether only templates of another category can meet an error's
@@ -75,7 +82,7 @@ class DeliveryReports:
         clock: Clock,
         random: Callable[[], float],
         read: Callable[[bytes], Iterable[Update]],
-        write: Callable[[MessageReport], bytes],
+        write: Callable[[MessageReport | NotRequested], bytes],
         place_of: Callable[[str], tuple[str, int, int] | None],
         refusal_of: Callable[[ProviderError], Refused],
         policy: Policy,
@@ -119,7 +126,7 @@ class DeliveryReports:
             case Ignored(what):
                 self._ignored(what)
             case NotRequested():
-                await self._not_requested(update)
+                await self._not_requested(update, posted)
             case Preference():
                 self._observer.report_heard("preference")
             case _:
@@ -142,27 +149,36 @@ class DeliveryReports:
         if concerns_nobody(update, self._accounts):
             self._warn_of_stranger(update.account_id)
         for one in consequences(update, self._accounts, now=self._clock(), refusal_of=self._refusal_of):
-            news = await self._hear(one.heard) if one.heard else ()
-            if news or not one.holds_or_releases:
-                await self._broker.publish_sender_event(one.event)
-            if not one.holds_or_releases:
-                _say(one.event, grave=one.is_grave)
-            for new in news:
-                self._tell(new)
+            await self._see_to(one)
+
+    async def _see_to(self, one: Consequence) -> None:
+        event = one.event
+        if event is None:
+            if one.heard is not None:
+                await self._hear_and_tell(one.heard)
+            return
+        news = await self._hear(one.heard) if one.heard else ()
+        if news or not one.holds_or_releases:
+            await self._broker.publish_sender_event(event)
+        if not one.holds_or_releases:
+            _say(event, grave=one.is_grave)
+        for new in news:
+            self._tell(new)
 
     def _warn_of_stranger(self, account_id: str | None) -> None:
         if account_id not in self._strangers and len(self._strangers) < _MAX_STRANGERS:
             self._strangers.add(account_id)
             _log.warning("webhook.concerns_nobody", account_id=account_id, remedy=_NAME_THE_ACCOUNT)
 
-    async def _not_requested(self, update: NotRequested) -> None:
+    async def _not_requested(self, update: NotRequested, posted: Posted) -> None:
         """Tell whose code somebody got who had not asked for one."""
-        self._observer.report_heard("not_requested")
         place = await self._records.insist(lambda: self._ledger.find(update.message_id))
         story = None if place is None else await self._records.insist(lambda: self._ledger.look_up(place[0]))
         if place is None or story is None:
-            _log.info("report.of_no_job", status="not_requested")
+            # The answer that names the message may be lost; then a report will name it.
+            await self._postpone(update, posted, PAUSES_OF_STRANGERS_S)
             return
+        self._observer.report_heard("not_requested")
         job_id, run, attempt = place
         sender = _sender_of(story, run)
         at = update.at if update.at is not None else self._clock()
@@ -219,8 +235,10 @@ class DeliveryReports:
                 self._observer.report_heard(why)
             case Follow():
                 self._observer.report_heard(heard.hearing)
-                if heard.refused is not None:
-                    # Also where it is the same message once more: whoever took it first may have died before this.
+                # Also where it is the same message once more: whoever took it first may have died before this.
+                if heard.refused is None:
+                    await self._release(before[0], run, attempt)
+                elif not verdict.overruled:
                     await self._see_sender(heard.refused, heard.at, before[0], run, attempt)
             case _:  # pragma: no cover
                 assert_never(verdict)
@@ -239,7 +257,7 @@ class DeliveryReports:
             kind=refused.error.kind.value,
             code=refused.error.code,
         )
-        account = next((one for one in self._accounts if one.sender == sender), None)
+        account = self._account_of(sender)
         if self._marketing_only(refused.error.code):
             event = category_changed(sender, refused.error, key=f"{story.job_id}/{run}/{attempt}", at=at)
             await self._broker.publish_sender_event(event)
@@ -250,9 +268,23 @@ class DeliveryReports:
         claimed_at = next((one.claimed_at for one in of_run.attempts if one.attempt == attempt), now)
         if account is None:
             return
-        heard = hear_failure(refused, account, of_run.envelope, claimed_at=claimed_at, now=now)
-        if heard is None:
-            return
+        heard = hear_failure(refused, account, of_run.envelope, claimed_at=claimed_at, at=at, now=now)
+        if heard is not None:
+            await self._hear_and_tell(heard)
+
+    async def _release(self, story: JobStory, run: int, attempt: int) -> None:
+        """Let a sender go on whose probe went out: where refusals come by report, the answer had not proved that."""
+        of_run = next(one for one in story.runs if one.run == run)
+        probe = next((one for one in of_run.attempts if one.attempt == attempt and one.probe), None)
+        account = self._account_of(of_run.envelope.sender)
+        if probe is not None and account is not None:
+            now = self._clock()
+            await self._hear_and_tell(hear_success(account, of_run.envelope, claimed_at=probe.claimed_at, now=now))
+
+    def _account_of(self, sender: str) -> Account | None:
+        return next((one for one in self._accounts if one.sender == sender), None)
+
+    async def _hear_and_tell(self, heard: SenderHeard) -> None:
         for news in await self._hear(heard):
             await self._broker.publish_sender_event(sender_event(news))
             self._tell(news)
@@ -293,11 +325,12 @@ class DeliveryReports:
         if follow_up.latency_s is not None:
             self._observer.delivery_reported(envelope.sender, latency_s=follow_up.latency_s)
 
-    async def _postpone(self, report: MessageReport, posted: Posted, pauses_s: Sequence[float]) -> None:
+    async def _postpone(self, report: MessageReport | NotRequested, posted: Posted, pauses_s: Sequence[float]) -> None:
         if posted.tries >= len(pauses_s):
             # Of a job that was forgotten, or of somebody else who sends with the same number.
             self._observer.report_heard("stranger")
-            _log.info("report.of_no_job", status=report.status)
+            status = report.status.value if isinstance(report, MessageReport) else "not_requested"
+            _log.info("report.of_no_job", status=status)
             return
         self._observer.report_heard("early")
         later = Posted(self._write(report), posted.token, posted.tries + 1)

@@ -10,7 +10,7 @@ All times are Unix seconds by the ledger's clock.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 # Meta's rule for one business number and one recipient: a message every 6 s, 45 of them borrowed in advance.
@@ -35,6 +35,8 @@ MIN_RATE: Final = 1.0
 # a probe is under way, which may be the last one.
 HELD_S: Final = 30.0
 PROBE_S: Final = 2.0
+# Failures are reported within seconds; what was taken for so long, and nobody has complained, has gone well.
+REPORTED_WITHIN_S: Final = 30.0
 # The sender may go on shortly before a job's last moment to start: so long before that, the job comes back.
 LAST_CHANCE_S: Final = 2.0
 # How long a ledger keeps a turn that nobody took: it is worthless long before.
@@ -75,11 +77,17 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Nothing is sent but probes: since *since*, the next probe at *probe_at*, *probes* of them so far."""
+    """Nothing is sent but probes: since *since*, the next probe at *probe_at*, *probes* of them so far.
+
+    *by_report*: what is sent is taken, and reported as failed afterwards: then an acceptance alone proves nothing.
+    *cleared_at*: since when there was one, and no such report; None: there was none yet.
+    """
 
     since: float
     probe_at: float
     probes: int = 0
+    by_report: bool = False
+    cleared_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +210,28 @@ def probe_pause_s(probes: int) -> float:
     return min(5.0 * 2.0 ** min(probes, 10), 300.0)
 
 
-def begin_hold(now: float) -> Hold:
+def begin_hold(now: float, *, by_report: bool = False) -> Hold:
     """Hold from *now* on; the first probe comes soon, as a token may be replaced at any moment."""
-    return Hold(now, now + probe_pause_s(0))
+    return Hold(now, now + probe_pause_s(0), by_report=by_report)
+
+
+def refuse_again(hold: Hold, *, by_report: bool) -> Hold:
+    """Go on with *hold* after one more refusal: one by report says that an acceptance before it has proved nothing."""
+    return replace(hold, by_report=True, cleared_at=None) if by_report else hold
+
+
+def speak_against(hold: Hold, begun_at: float, now: float, *, by_report: bool) -> Hold | None:
+    """Tell what is left of *hold* after a request, begun at *begun_at*, that was not refused; None: nothing is.
+
+    Where refusals come by report, that has to be reported too, or to be true for as long as such reports take.
+    """
+    if began_before(hold, begun_at, now):
+        return hold
+    if by_report or not hold.by_report:
+        return None
+    if hold.cleared_at is None or hold.cleared_at > now:
+        return replace(hold, cleared_at=now)
+    return None if now - hold.cleared_at >= REPORTED_WITHIN_S else hold
 
 
 def is_held(hold: Hold, now: float) -> bool:
@@ -275,4 +302,4 @@ def _turn(track: Track, now: float) -> tuple[float, float]:
 def _probed(hold: Hold | None, now: float) -> Hold | None:
     if hold is None:
         return None
-    return Hold(hold.since, now + probe_pause_s(hold.probes + 1), hold.probes + 1)
+    return replace(hold, probe_at=now + probe_pause_s(hold.probes + 1), probes=hold.probes + 1)

@@ -40,7 +40,10 @@ CLOSED: Final = frozenset(
 OPENED: Final = frozenset({"APPROVED", "REINSTATED", "UNARCHIVED"})
 # It can still be sent, and will be disabled unless its quality gets better.
 WARNED: Final = frozenset({"FLAGGED"})
+# The receiver may have been down for an hour, and the provider repeats itself for days.
+FRESH_S: Final = 300.0
 AUTHENTICATION: Final = "AUTHENTICATION"
+_OF_SENDERS: Final = frozenset({Signal.SENDER_REFUSED, Signal.THROTTLED, Signal.QUOTA})
 # That somebody answers was known from the answer itself.
 _SAY_NOTHING: Final = frozenset({Signal.NOTHING, Signal.ANSWERED, Signal.UNANSWERED})
 _BAD_QUALITY: Final = frozenset({"RED", "LOW"})
@@ -71,12 +74,13 @@ class Account:
 class Consequence:
     """What follows for one sender: *event* for the world, and what its ledger is to hear, if anything.
 
-    Where a hold begins or ends with it, the event goes out only if that was news to the ledger.
+    Where a hold begins or ends with it, the event goes out only if that was news to the ledger. Without an *event* it
+    is that of the news.
     """
 
     sender: str
     heard: Heard | None
-    event: SenderEvent
+    event: SenderEvent | None
 
     @property
     def holds_or_releases(self) -> bool:
@@ -107,11 +111,9 @@ def consequences(
     """Judge *update*; nothing follows from those that concern no sender."""
     match update:
         case ServiceTrouble(account_id, number_id):
-            refused = refusal_of(update.error)
-            if refused.error.kind is not Kind.SENDER_HALTED:
-                return []
             senders = concerned(accounts, account_id=account_id, number_id=number_id)
-            return [_halted(one, refused.error, now, None) for one in senders]
+            found = (_troubled(refusal_of(update.error), one, now) for one in senders)
+            return [one for one in found if one is not None]
         case TemplateStatus() | TemplateCategory() | TemplateQuality() | NumberChange() | AccountChange():
             found = (_judge(update, one, now) for one in concerned(accounts, account_id=update.account_id))
             return [one for one in found if one is not None]
@@ -123,6 +125,16 @@ def concerns_nobody(update: OfAccount, accounts: Iterable[Account]) -> bool:
     """Tell whether *update* is about none of *accounts*."""
     number_id = update.number_id if isinstance(update, ServiceTrouble) else None
     return not concerned(accounts, account_id=update.account_id, number_id=number_id)
+
+
+def _troubled(refused: Refused, account: Account, now: float) -> Consequence | None:
+    """Judge trouble that belongs to no message: as if an answer had told it, where it concerns the sender at all."""
+    refused = replace(refused, remedy=_REMEDIES.get(refused.error.kind, refused.remedy))
+    lane = _lane(account)
+    heard = hear_outcome(refused, lane, booked_at=now, started_at=now, ended_at=now, pair_failures=0)
+    if heard.signal not in _OF_SENDERS:
+        return None
+    return Consequence(account.sender, replace(heard, by_report=True), None)
 
 
 def _judge(
@@ -146,18 +158,31 @@ def _judge(
 
 
 def hear_failure(
-    refused: Refused, account: Account, envelope: Envelope, *, claimed_at: float, now: float
+    refused: Refused, account: Account, envelope: Envelope, *, claimed_at: float, at: float, now: float
 ) -> Heard | None:
     """Take from a failure that was reported of a job what concerns its sender, as from an answer; None where nothing.
 
-    *envelope*: the job's, with its body where that is kept. *claimed_at*: when its request began.
+    *envelope*: the job's, with its body where that is kept. *claimed_at*: when its request began. *at*: when it failed;
+    what comes late says nothing of how the sender is doing now.
     """
+    if now - at > FRESH_S:
+        return None
     lane = _lane_of_job(account, envelope, now)
     refused = replace(refused, remedy=_REMEDIES.get(refused.error.kind, refused.remedy))
     heard = hear_outcome(refused, lane, booked_at=claimed_at, started_at=claimed_at, ended_at=now, pair_failures=0)
     unknown_recipient = heard.signal is Signal.PAIR_LIMITED and not lane.recipient
     unknown_template = heard.signal is Signal.TEMPLATE_REFUSED and not lane.template
-    return None if heard.signal in _SAY_NOTHING or unknown_recipient or unknown_template else heard
+    if heard.signal in _SAY_NOTHING or unknown_recipient or unknown_template:
+        return None
+    return replace(heard, by_report=True)
+
+
+def hear_success(account: Account, envelope: Envelope, *, claimed_at: float, now: float) -> Heard:
+    """Take from the report that a message went out what it says of its sender: more than the answer had."""
+    lane = _lane_of_job(account, envelope, now)
+    # Of an unknown template nothing is said.
+    signal = Signal.ACCEPTED if lane.template else Signal.ANSWERED
+    return Heard(lane, signal, claimed_at, by_report=True)
 
 
 def note_category(error: Error, account: Account, envelope: Envelope, *, at: float, now: float) -> Heard | None:
@@ -200,17 +225,19 @@ def category_changed(sender: str, error: Error, *, key: str, at: float) -> Sende
 
 
 def _of_template(update: TemplateStatus, account: Account, now: float) -> Consequence | None:
-    at = update.at if update.at is not None else now
+    at, about = update.at if update.at is not None else now, update.event.lower()
     why = "" if update.reason in (None, "NONE") else f" ({update.reason})"
     if update.event in CLOSED:
         error = Error(Kind.TEMPLATE, title=f"The template is {update.event}{why}", detail=update.detail)
         remedy = _TEMPLATE_REMEDY
         said = Said(Topic.STATUS, at)
         heard = Heard(_lane(account, update), Signal.TEMPLATE_CLOSED, now, error=error, remedy=remedy, said=said)
-        return Consequence(account.sender, heard, _event(account, EventName.HALTED, at, update, error=error))
+        return Consequence(
+            account.sender, heard, _event(account, EventName.HALTED, at, update, about=about, error=error)
+        )
     if update.event in OPENED:
-        heard = Heard(_lane(account, update), Signal.TEMPLATE_OPENED, now, said=Said(Topic.STATUS, at))
-        return Consequence(account.sender, heard, _event(account, EventName.RESUMED, at, update))
+        heard = Heard(_lane(account, update), Signal.TEMPLATE_OPENED, now, said=Said(Topic.STATUS, at), by_report=True)
+        return Consequence(account.sender, heard, _event(account, EventName.RESUMED, at, update, about=about))
     if update.event in WARNED:
         words = _words(f"{update.event}{why}", update.detail)
         return _quality_changed(update, account, now, words, grave=True)
@@ -226,7 +253,9 @@ def _category_changed(update: TemplateCategory, account: Account, now: float) ->
         detail += ": it is no authentication template any more, and can be held back"
     said = Said(Topic.CATEGORY, at, detail if grave else None)
     heard = Heard(_lane(account, update), Signal.NOTED, now, said=said)
-    return Consequence(account.sender, heard, _event(account, EventName.CATEGORY_CHANGED, at, update, detail=detail))
+    about = "impending" if update.impending else "done"
+    event = _event(account, EventName.CATEGORY_CHANGED, at, update, about=about, detail=detail)
+    return Consequence(account.sender, heard, event)
 
 
 def _quality_changed(
@@ -272,18 +301,13 @@ def _of_account(update: AccountChange, account: Account, now: float) -> Conseque
     if update.until is not None and update.until <= now:
         # It comes days late, and is over.
         return None
+    said, about = Said(Topic.STATUS, at), update.event.lower()
     if update.blocked:
         error = Error(Kind.SENDER_HALTED, title=f"The account is blocked: {update.event}", detail=update.detail)
-        return _halted(account, error, now, at)
-    heard = Heard(_lane(account), Signal.ANSWERED, now, said=Said(Topic.STATUS, at))
-    return Consequence(account.sender, heard, _event(account, EventName.RESUMED, at))
-
-
-def _halted(account: Account, error: Error, now: float, said_at: float | None) -> Consequence:
-    said = None if said_at is None else Said(Topic.STATUS, said_at)
-    heard = Heard(_lane(account), Signal.SENDER_REFUSED, now, error=error, remedy=_ACCOUNT_REMEDY, said=said)
-    at = now if said_at is None else said_at
-    return Consequence(account.sender, heard, _event(account, EventName.HALTED, at, error=error))
+        heard = Heard(_lane(account), Signal.SENDER_REFUSED, now, error=error, remedy=_ACCOUNT_REMEDY, said=said)
+        return Consequence(account.sender, heard, _event(account, EventName.HALTED, at, about=about, error=error))
+    heard = Heard(_lane(account), Signal.ANSWERED, now, said=said, by_report=True)
+    return Consequence(account.sender, heard, _event(account, EventName.RESUMED, at, about=about))
 
 
 def _lane(account: Account, of: _OfTemplate | None = None) -> Lane:

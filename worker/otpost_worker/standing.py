@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from otpost_worker.backoff import delay_s
 from otpost_worker.outcome import Accepted, Error, Kind, Outcome, Refused, Unknown
-from otpost_worker.pacing import Cut, Hold, began_before, begin_hold, current_rate, cut_rate
+from otpost_worker.pacing import Cut, Hold, begin_hold, current_rate, cut_rate, refuse_again, speak_against
 
 if TYPE_CHECKING:
     from otpost_worker.pacing import Lane
@@ -73,7 +73,7 @@ class Heard:
     *begun_at*: when the request began; for ``THROTTLED``, when its start was booked. *pause_s*: how long the
     provider says that its quota stays used up. *error*: what it said of the refusal; *remedy*: what an operator has
     to do about it. *pair_until*: for ``PAIR_LIMITED``, until when the recipient waits. *said*: for what comes by
-    webhook alone.
+    webhook alone. *by_report*: it came by webhook, and the answer to the request itself had been another one.
     """
 
     lane: Lane
@@ -84,6 +84,7 @@ class Heard:
     remedy: str | None = None
     pair_until: float | None = None
     said: Said | None = None
+    by_report: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,36 +250,38 @@ def _unanswered(heard: Heard, standing: Standing, now: float) -> tuple[Standing,
 
 
 def _halted(heard: Heard, standing: Standing, now: float) -> tuple[Standing, tuple[News, ...]]:
-    if standing.sender_hold is not None:
-        return standing, ()
+    hold = standing.sender_hold
+    if hold is not None:
+        return replace(standing, sender_hold=refuse_again(hold, by_report=heard.by_report)), ()
     news = News(Change.HALTED, heard.lane.sender, now, error=heard.error)
-    return replace(standing, sender_hold=begin_hold(now)), (news,)
+    return replace(standing, sender_hold=begin_hold(now, by_report=heard.by_report)), (news,)
 
 
 def _resumed(heard: Heard, standing: Standing, now: float) -> tuple[Standing, tuple[News, ...]]:
     hold = standing.sender_hold
     # What was under way when the hold began says nothing about it.
-    if hold is None or began_before(hold, heard.begun_at, now):
-        return standing, ()
-    return replace(standing, sender_hold=None), (News(Change.RESUMED, heard.lane.sender, now),)
+    left = hold and speak_against(hold, heard.begun_at, now, by_report=heard.by_report)
+    news = () if left == hold or left is not None else (News(Change.RESUMED, heard.lane.sender, now),)
+    return replace(standing, sender_hold=left), news
 
 
 def _template_held(
     heard: Heard, standing: Standing, news: tuple[News, ...], now: float
 ) -> tuple[Standing, tuple[News, ...]]:
-    if standing.template_hold is not None:
-        return standing, news
-    lane = heard.lane
+    hold, lane = standing.template_hold, heard.lane
+    if hold is not None:
+        return replace(standing, template_hold=refuse_again(hold, by_report=heard.by_report)), news
     held = News(Change.HALTED, lane.sender, now, lane.template, lane.language, error=heard.error)
-    return replace(standing, template_hold=begin_hold(now)), (*news, held)
+    return replace(standing, template_hold=begin_hold(now, by_report=heard.by_report)), (*news, held)
 
 
 def _template_released(
     heard: Heard, standing: Standing, news: tuple[News, ...], now: float
 ) -> tuple[Standing, tuple[News, ...]]:
     hold, lane = standing.template_hold, heard.lane
-    if hold is None or began_before(hold, heard.begun_at, now):
-        return standing, news
+    left = hold and speak_against(hold, heard.begun_at, now, by_report=heard.by_report)
+    if left == hold or left is not None:
+        return replace(standing, template_hold=left), news
     released = News(Change.RESUMED, lane.sender, now, lane.template, lane.language)
     return replace(standing, template_hold=None), (*news, released)
 

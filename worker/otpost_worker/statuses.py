@@ -81,12 +81,14 @@ class Nothing:
 class Follow:
     """Write *amendment* down, if there is one, then publish *steps* one after the other.
 
-    *latency_s*: from the user's asking to the first report of a delivery, where this is that.
+    *latency_s*: from the user's asking to the first report of a delivery, where this is that. *overruled*: a failure of
+    what was delivered, which says nothing of anybody.
     """
 
     amendment: Amendment | None
     steps: tuple[Step, ...]
     latency_s: float | None = None
+    overruled: bool = False
 
 
 Verdict = Later | Nothing | Follow
@@ -104,7 +106,10 @@ def follow(heard: Heard, story: JobStory, run: int, attempt: int, terms: Terms) 
         return Later()
     known = place.attempt.reports.get(heard.hearing)
     if known is not None:
-        return Follow(None, _steps_again(place, heard, known, terms)) if known.token == heard.token else _COPY
+        if known.token != heard.token:
+            return _COPY
+        overruled = heard.hearing is Hearing.FAILED and _was_delivered(place)
+        return Follow(None, _steps_again(place, heard, known, terms), overruled=overruled)
     return _failed(place, heard, terms) if heard.hearing is Hearing.FAILED else _arrived(place, heard, terms)
 
 
@@ -223,9 +228,9 @@ def _failed(place: Place, heard: Heard, terms: Terms) -> Verdict:
     )
     # Behind a later attempt nothing follows from it: that one decides what becomes of the job.
     answers = run.end is None and place.is_highest and attempt.state in (State.CLAIMED, State.UNKNOWN)
-    overruled = bool(DELIVERIES & attempt.reports.keys()) or place.others_stand
-    if overruled or run.undelivered or not (place.is_end or answers):
-        return Follow(amendment, ())
+    overruled = _was_delivered(place)
+    if overruled or place.others_stand or run.undelivered or not (place.is_end or answers):
+        return Follow(amendment, (), overruled=overruled)
     decision = decide(
         heard.refused,
         deadline=place.deadline,
@@ -240,6 +245,11 @@ def _failed(place: Place, heard: Heard, terms: Terms) -> Verdict:
     if isinstance(decision, RetryIn | Halt) and run.envelope.body and place.is_highest:
         return _taken_back(place, amendment, decision, heard.refused.error.kind, terms)
     return _given_up(place, amendment, _final_error(decision, heard.refused.error), heard.token, terms)
+
+
+def _was_delivered(place: Place) -> bool:
+    """Tell whether this very attempt was."""
+    return bool(DELIVERIES & place.attempt.reports.keys())
 
 
 def _refused(place: Place, amendment: Amendment, decision: Decision, kind: Kind, terms: Terms) -> Follow:

@@ -46,7 +46,8 @@ class Report:
 class AttemptStory:
     """One attempt as the ledger has it; times in Unix seconds, None where there is none.
 
-    *reports*: what was heard of it after the provider's answer, or in its place.
+    *reports*: what was heard of it after the provider's answer, or in its place. *probe*: its sender or template was
+    held, and it was to find out whether that can end.
     """
 
     attempt: int
@@ -59,6 +60,7 @@ class AttemptStory:
     provider_message_id: str | None
     step: Step | None
     reports: Mapping[Hearing, Report] = field(default_factory=dict)
+    probe: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,27 +182,44 @@ def _preferences(value: Mapping[str, Any]) -> Iterator[Preference | Ignored]:
             yield Preference(wish) if wish is not None else Ignored("preference without a value")
 
 
-def minimal_body(report: MessageReport) -> bytes:
-    """Write a webhook's body with this one report, which ``read_updates`` reads as *report* again.
+def minimal_body(update: MessageReport | NotRequested) -> bytes:
+    """Write a webhook's body with this one update, which ``read_updates`` reads as *update* again.
 
     It holds no number: neither the recipient's nor the business's.
     """
+    value: dict[str, Any] = {"messaging_product": "whatsapp"}
+    if isinstance(update, NotRequested):
+        value["messages"] = [_tap(update)]
+    else:
+        value["statuses"] = [_status(update)]
+    if update.number_id is not None:
+        value["metadata"] = {"phone_number_id": update.number_id}
+    change = {"field": "messages", "value": value}
+    return orjson.dumps({"object": "whatsapp_business_account", "entry": [{"changes": [change]}]})
+
+
+def _tap(update: NotRequested) -> dict[str, Any]:
+    button = {"type": "button", "button": {"payload": _NOT_REQUESTED}, "context": {"id": update.message_id}}
+    return button if update.at is None else {**button, "timestamp": _seconds(update.at)}
+
+
+def _status(report: MessageReport) -> dict[str, Any]:
     status: dict[str, Any] = {"status": report.status.value}
     if report.message_id is not None:
         status["id"] = report.message_id
     if report.callback is not None:
         status["biz_opaque_callback_data"] = report.callback
     if report.at is not None:
-        # A string of seconds, as Meta writes it.
-        status["timestamp"] = str(float(report.at)).removesuffix(".0")
+        status["timestamp"] = _seconds(report.at)
     if report.error is not None:
         error = {"code": report.error.code, "title": report.error.title, "error_data": {"details": report.error.detail}}
         status["errors"] = [error]
-    value: dict[str, Any] = {"messaging_product": "whatsapp", "statuses": [status]}
-    if report.number_id is not None:
-        value["metadata"] = {"phone_number_id": report.number_id}
-    change = {"field": "messages", "value": value}
-    return orjson.dumps({"object": "whatsapp_business_account", "entry": [{"changes": [change]}]})
+    return status
+
+
+def _seconds(moment: float) -> str:
+    """Write a time as Meta does: a string of seconds."""
+    return str(float(moment)).removesuffix(".0")
 
 
 def attempt_of(callback: str) -> tuple[str, int, int] | None:

@@ -185,7 +185,10 @@ class Limits:
         if after is None:
             del self.holds[key]
         else:
-            self.holds[key] = _Held(after, heard.error, heard.remedy)
+            # What began it stays its reason.
+            known = self.holds.get(key)
+            error, remedy = (known.error, known.remedy) if known and before else (heard.error, heard.remedy)
+            self.holds[key] = _Held(after, error, remedy)
 
     def _report(self, name: str, rate: float, quota: str, now: float) -> SenderReport:
         until = self._quota(quota).until

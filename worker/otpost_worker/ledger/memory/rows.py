@@ -51,6 +51,7 @@ class KnownAttempt:
             self.provider_message_id,
             self.step,
             self.reports,
+            self.probe,
         )
 
 

@@ -123,4 +123,5 @@ def heard_arguments(heard: Heard, retry: tuple[str, int, int] | None, offset: Cl
         "" if heard.pair_until is None else number(offset.to_redis(heard.pair_until)),
         "" if retry is None else str(retry[2]),
         number(offset.to_redis(heard.lane.latest_start)),
+        flag(value=heard.by_report),
     )

@@ -160,7 +160,13 @@ def _hold_report(field: str, hold: Mapping[str, str], offset: ClockOffset) -> Ho
     template, _, language = field.partition("/")
     error = hold.get("error")
     return HoldReport(
-        Hold(_moment(hold["since"], offset), _moment(hold["probe_at"], offset), int(hold["probes"])),
+        Hold(
+            _moment(hold["since"], offset),
+            _moment(hold["probe_at"], offset),
+            int(hold["probes"]),
+            "by_report" in hold,
+            _moment(hold["cleared_at"], offset) if "cleared_at" in hold else None,
+        ),
         template or None,
         language or None,
         error_from_json(orjson.loads(error)) if error else None,
@@ -244,4 +250,5 @@ def _attempt_story(number: int, attempt: Mapping[str, Any], offset: ClockOffset)
         attempt.get("provider_message_id"),
         _step(step.encode(), attempt.get("due_at", "").encode(), offset) if step else None,
         reports_from_json(attempt.get("reports")),
+        "probe" in attempt,
     )

@@ -48,7 +48,7 @@ _TRACK: Final = """
     FROM (SELECT 1) LEFT JOIN senders s ON s.sender = :sender
 """
 _HOLDS: Final = """
-    SELECT template, since, probe_at, probes FROM holds
+    SELECT template, since, probe_at, probes, by_report, cleared_at FROM holds
     WHERE sender = ? AND ((template = '' AND language = '') OR (template = ? AND language = ?))
 """
 
@@ -108,10 +108,13 @@ def _cut(rate: float | None, at: float | None) -> Cut | None:
 def _holds(db: sqlite3.Connection, lane: Lane) -> tuple[Hold | None, Hold | None]:
     """Read the sender's hold and that of the template."""
     found = {
-        template: Hold(since, probe_at, probes)
-        for template, since, probe_at, probes in db.execute(_HOLDS, (lane.sender, lane.template, lane.language))
+        template: _hold(*hold) for template, *hold in db.execute(_HOLDS, (lane.sender, lane.template, lane.language))
     }
     return found.get(_WHOLE), found.get(lane.template)
+
+
+def _hold(since: float, probe_at: float, probes: int, by_report: int, cleared_at: float | None) -> Hold:
+    return Hold(since, probe_at, probes, bool(by_report), cleared_at)
 
 
 def _write_pair(db: sqlite3.Connection, lane: Lane, recipient: bytes, paid_until: float) -> None:
@@ -228,10 +231,21 @@ def _write_hold(db: sqlite3.Connection, heard: Heard, key: tuple[str, str, str],
     if hold is None:
         db.execute("DELETE FROM holds WHERE sender = ? AND template = ? AND language = ?", key)
         return
+    # What began it stays its reason.
     db.execute(
-        "INSERT OR REPLACE INTO holds (sender, template, language, since, probe_at, probes, error, remedy)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (*key, hold.since, hold.probe_at, hold.probes, heard.error and orjson.dumps(heard.error), heard.remedy),
+        "INSERT INTO holds (sender, template, language, since, probe_at, probes, by_report, cleared_at, error, remedy)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (sender, template, language)"
+        " DO UPDATE SET by_report = excluded.by_report, cleared_at = excluded.cleared_at",
+        (
+            *key,
+            hold.since,
+            hold.probe_at,
+            hold.probes,
+            hold.by_report,
+            hold.cleared_at,
+            heard.error and orjson.dumps(heard.error),
+            heard.remedy,
+        ),
     )
 
 
@@ -249,8 +263,8 @@ def _report(db: sqlite3.Connection, sender: str, rate: float, quota: str, now: f
     row = db.execute("SELECT cut_rate, cut_at FROM senders WHERE sender = ?", (sender,)).fetchone()
     until = db.execute("SELECT until FROM quotas WHERE quota = ? AND until > ?", (quota, now)).fetchone()
     holds = db.execute(
-        "SELECT template, language, since, probe_at, probes, error, remedy FROM holds WHERE sender = ?"
-        " ORDER BY template, language",
+        "SELECT template, language, error, remedy, since, probe_at, probes, by_report, cleared_at FROM holds"
+        " WHERE sender = ? ORDER BY template, language",
         (sender,),
     )
     notices = db.execute(
@@ -263,13 +277,13 @@ def _report(db: sqlite3.Connection, sender: str, rate: float, quota: str, now: f
         until[0] if until else None,
         tuple(
             HoldReport(
-                Hold(since, probe_at, probes),
+                _hold(*hold),
                 template or None,
                 language or None,
                 error_from_json(orjson.loads(error)) if error else None,
                 remedy,
             )
-            for template, language, since, probe_at, probes, error, remedy in holds
+            for template, language, error, remedy, *hold in holds
         ),
         tuple(
             Notice(Topic(topic), template or None, language or None, text, said_at)

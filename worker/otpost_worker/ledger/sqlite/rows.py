@@ -65,6 +65,8 @@ SCHEMA: Final = (
         probes INTEGER NOT NULL,
         error BLOB,
         remedy TEXT,
+        by_report INTEGER NOT NULL DEFAULT 0,  -- the provider takes what is sent, and reports it as failed then
+        cleared_at REAL,                    -- since when it has not reported that
         PRIMARY KEY (sender, template, language)
     ) WITHOUT ROWID""",
     """CREATE TABLE IF NOT EXISTS words (
@@ -111,5 +113,9 @@ UPGRADES: Final[dict[int, tuple[str, ...]]] = {
         "ALTER TABLE runs ADD COLUMN kept INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE attempts ADD COLUMN reports BLOB",
     ),
-    3: ("ALTER TABLE runs ADD COLUMN delivered INTEGER NOT NULL DEFAULT 0",),
+    3: (
+        "ALTER TABLE runs ADD COLUMN delivered INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE holds ADD COLUMN by_report INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE holds ADD COLUMN cleared_at REAL",
+    ),
 }

@@ -67,7 +67,7 @@ def _runs(db: sqlite3.Connection, job_id: str, *, bodies_at: float | None) -> tu
 def _attempts(db: sqlite3.Connection, job_id: str, run: int) -> tuple[AttemptStory, ...]:
     rows = db.execute(
         "SELECT attempt, state, kind, claimed_at, recorded_at, lease_until, due_at, provider_message_id, step,"
-        " reports"
+        " reports, probe"
         " FROM attempts WHERE job_id = ? AND run = ? ORDER BY attempt",
         (job_id, run),
     )
@@ -83,6 +83,7 @@ def _attempts(db: sqlite3.Connection, job_id: str, run: int) -> tuple[AttemptSto
             message_id,
             Step.from_json(step) if step else None,
             reports_from_json(reports),
+            bool(probe),
         )
-        for attempt, state, kind, claimed_at, recorded_at, lease_until, due_at, message_id, step, reports in rows
+        for attempt, state, kind, claimed_at, recorded_at, lease_until, due_at, message_id, step, reports, probe in rows
     )

@@ -40,6 +40,8 @@ local function keep_hold(key, field, before, after, now)
     elseif before == nil and after ~= nil then
         tidy_holds(key, now)
         write_hold(key, field, after)
+    elseif before ~= after then
+        write_hold(key, field, after)
     end
 end
 
@@ -64,6 +66,7 @@ local function hear_signal(keys, told, run, now)
     local heard = {
         signal = told[1], begun_at = tonumber(told[2]), pause_s = tonumber(told[3]), rate = tonumber(told[4]),
         error = optional(told[6]), remedy = optional(told[7]), pair_until = tonumber(told[8]),
+        by_report = told[11] == "1",
     }
     put_off_pair(keys, heard, run, optional(told[9]), tonumber(told[10]), now)
     local standing = read_standing(keys, template, now)

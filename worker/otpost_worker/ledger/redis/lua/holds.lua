@@ -17,6 +17,7 @@ local function read_hold(field, value, now)
         return nil
     end
     hold.since, hold.probe_at, hold.probes = tonumber(hold.since), tonumber(hold.probe_at), tonumber(hold.probes)
+    hold.cleared_at = tonumber(hold.cleared_at)
     return hold
 end
 
@@ -28,7 +29,7 @@ end
 local function write_hold(key, field, hold)
     redis.call("HSET", key, field, cjson.encode({
         since = text(hold.since), probe_at = text(hold.probe_at), probes = text(hold.probes), error = hold.error,
-        remedy = hold.remedy,
+        remedy = hold.remedy, by_report = hold.by_report, cleared_at = hold.cleared_at and text(hold.cleared_at),
     }))
 end
 

@@ -9,13 +9,31 @@ local function add(news, change, more)
 end
 
 local function begin_hold(heard, now)
-    return { since = now, probe_at = now + probe_pause_s(0), probes = 0, error = heard.error, remedy = heard.remedy }
+    return {
+        since = now, probe_at = now + probe_pause_s(0), probes = 0, error = heard.error, remedy = heard.remedy,
+        by_report = heard.by_report and "1" or nil,
+    }
+end
+
+-- A hold with another word on whether reports speak against it; another table, so that it is written.
+local function retold(hold, by_report, cleared_at)
+    return {
+        since = hold.since, probe_at = hold.probe_at, probes = hold.probes, error = hold.error, remedy = hold.remedy,
+        by_report = by_report, cleared_at = cleared_at,
+    }
+end
+
+-- pacing.refuse_again in Lua.
+local function refuse_again(heard, hold)
+    return heard.by_report and retold(hold, "1", nil) or hold
 end
 
 local function halt(heard, standing, now, news)
     if standing.sender_hold == nil then
         standing.sender_hold = begin_hold(heard, now)
         add(news, "halted")
+    else
+        standing.sender_hold = refuse_again(heard, standing.sender_hold)
     end
 end
 
@@ -25,10 +43,30 @@ local function began_before(hold, begun_at, now)
     return begun_at < hold.since and hold.since <= now
 end
 
+-- pacing.speak_against in Lua: what is left of the hold, if anything.
+local function speak_against(heard, hold, now)
+    if began_before(hold, heard.begun_at, now) then
+        return hold
+    end
+    if heard.by_report or hold.by_report == nil then
+        return nil
+    end
+    if hold.cleared_at == nil or hold.cleared_at > now then
+        return retold(hold, "1", now)
+    end
+    if now - hold.cleared_at >= REPORTED_WITHIN_S then
+        return nil
+    end
+    return hold
+end
+
 local function resume(heard, standing, now, news)
     local hold = standing.sender_hold
-    if hold ~= nil and not began_before(hold, heard.begun_at, now) then
-        standing.sender_hold = nil
+    if hold == nil then
+        return
+    end
+    standing.sender_hold = speak_against(heard, hold, now)
+    if standing.sender_hold == nil then
         add(news, "resumed")
     end
 end
@@ -37,13 +75,18 @@ local function hold_template(heard, standing, now, news)
     if standing.template_hold == nil then
         standing.template_hold = begin_hold(heard, now)
         add(news, "halted", { template = "1" })
+    else
+        standing.template_hold = refuse_again(heard, standing.template_hold)
     end
 end
 
 local function release_template(heard, standing, now, news)
     local hold = standing.template_hold
-    if hold ~= nil and not began_before(hold, heard.begun_at, now) then
-        standing.template_hold = nil
+    if hold == nil then
+        return
+    end
+    standing.template_hold = speak_against(heard, hold, now)
+    if standing.template_hold == nil then
         add(news, "resumed", { template = "1" })
     end
 end
