@@ -110,7 +110,7 @@ def held(**fields: Any) -> SenderReport:  # noqa: ANN401 - those of HoldReport
 
 
 def judged(report: SenderReport) -> list[Finding]:
-    return judge_senders({"default": report}, {"default": 80.0})
+    return judge_senders({"default": report}, {"default": 80.0}, {"default": ("login", "en_US")})
 
 
 def test_a_sender_that_is_not_held_is_told_so() -> None:
@@ -136,8 +136,8 @@ def test_a_halted_sender_is_a_problem_with_its_reason_its_probe_and_its_remedy()
     [finding] = judged(held())
     assert finding.level.value == "problem"
     assert finding.what == (
-        "halted since 2009-02-13T23:31:30.000Z: Session has expired (code 190); a job tries again at "
-        "2009-02-13T23:32:30.000Z"
+        "halted since 2009-02-13T23:31:30.000Z: Session has expired (code 190); a job tries again from "
+        "2009-02-13T23:32:30.000Z on"
     )
     assert finding.where == "sender default"
     assert finding.remedy == "put a new token into /run/token"
@@ -146,9 +146,29 @@ def test_a_halted_sender_is_a_problem_with_its_reason_its_probe_and_its_remedy()
 def test_a_template_that_is_held_back_is_named() -> None:
     [finding] = judged(held(template="login", language="en_US", error=None, remedy=None))
     assert finding.what.startswith(
-        "template login (en_US) held back since 2009-02-13T23:31:30.000Z; a job tries again at "
+        "template login (en_US) held back since 2009-02-13T23:31:30.000Z; a job tries again from "
     )
     assert finding.remedy == "it ends by itself once the provider takes a message"
+
+
+@pytest.mark.parametrize(
+    ("template", "error", "level"),
+    [
+        ("login", Error(Kind.TEMPLATE, title="The template is PAUSED"), "problem"),
+        ("newsletter", Error(Kind.TEMPLATE, title="The template is REJECTED"), "warning"),
+        ("newsletter", Error(Kind.TEMPLATE, code=132015, title="Template paused"), "problem"),
+    ],
+)
+def test_a_template_that_no_job_is_known_to_use_is_no_problem(template: str, error: Error, level: str) -> None:
+    [finding] = judged(held(template=template, language="en_US", error=error))
+    assert finding.level.value == level
+
+
+@pytest.mark.parametrize("default", [(None, None), ("newsletter", None), (None, "en_US")])
+def test_where_jobs_name_their_templates_themselves_any_may_be_theirs(default: tuple[str | None, str | None]) -> None:
+    report = held(template="newsletter", language="en_US", error=None)
+    [finding] = judge_senders({"default": report}, {"default": 80.0}, {"default": default})
+    assert finding.level.value == "problem"
 
 
 def test_a_pause_and_a_lower_rate_are_warned_of() -> None:

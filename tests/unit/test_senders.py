@@ -77,6 +77,15 @@ async def test_a_halt_and_its_end_are_said_once_each() -> None:
     assert watching.notices == {}
 
 
+@pytest.mark.parametrize(("template", "level"), [("t", "error"), ("newsletter", "warning")])
+async def test_a_template_that_is_not_the_senders_own_is_no_error(template: str, level: str) -> None:
+    closed = Error(Kind.TEMPLATE, title="The template is ARCHIVED")
+    standings = Told(SenderReport(80.0, None, (HoldReport(Hold(NOW, NOW + 5), template, "en", closed, None),)))
+    with capture_logs() as said:
+        await watch(standings, RecordingProvider([ACCEPTED], Fate())).look()
+    assert [(line["event"], line["log_level"]) for line in said] == [("sender.halted", level)]
+
+
 async def test_a_new_token_is_tried_soon_by_a_sender_that_is_halted_alone() -> None:
     standings, provider = Told(WELL), Renewed([ACCEPTED], Fate())
     watching = watch(standings, provider)

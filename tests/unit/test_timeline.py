@@ -297,6 +297,11 @@ def test_a_halted_sender_a_held_template_and_a_used_up_quota_are_told() -> None:
     ]
 
 
+def test_a_probe_whose_time_has_come_is_the_next_job() -> None:
+    report = SenderReport(80.0, None, (HoldReport(Hold(THEN, THEN + 5), None, None, None, None),))
+    assert waits(run_of(DUE_LATER), report)[1] == "its sender, which is halted; the next job is a probe"
+
+
 def test_a_turn_and_a_quota_that_are_over_keep_nobody() -> None:
     over = SenderReport(80.0, THEN + 10, ())
     assert waits(run_of(turn=THEN + 10), over) == [

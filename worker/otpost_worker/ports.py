@@ -248,6 +248,18 @@ class HoldReport:
     error: Error | None
     remedy: str | None
 
+    def is_met_by(self, template: str | None, language: str | None) -> bool:
+        """Tell whether jobs of a sender with this default template meet it, as far as anybody knows.
+
+        An account may have other templates, of which a webhook speaks and no job.
+        """
+        by_an_answer = self.error is not None and self.error.code is not None
+        return (
+            self.template is None
+            or by_an_answer
+            or (template in (None, self.template) and language in (None, self.language))
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Notice:

@@ -99,7 +99,11 @@ class SenderWatch:
         for concerned, hold in held.items():
             known = self._held.get(concerned)
             if known is None or known.hold.since != hold.hold.since:
-                _log.error("sender.halted", **_named(concerned), **_reason(hold))
+                defaults = self._senders[concerned[0]].defaults
+                if hold.is_met_by(defaults.template, defaults.language):
+                    _log.error("sender.halted", **_named(concerned), **_reason(hold))
+                else:
+                    _log.warning("sender.halted", **_named(concerned), **_reason(hold))
         self._held = held
 
 
@@ -137,4 +141,6 @@ def _describe_hold(hold: HoldReport) -> str:
     error = hold.error
     why = "" if error is None else f": {error.title}" + (f" (code {error.code})" if error.code is not None else "")
     remedy = f"; {hold.remedy}" if hold.remedy else ""
-    return f"{what} since {rfc3339(hold.hold.since)}{why}; next probe {rfc3339(hold.hold.probe_at)}{remedy}"
+    return (
+        f"{what} since {rfc3339(hold.hold.since)}{why}; a job tries again from {rfc3339(hold.hold.probe_at)} on{remedy}"
+    )

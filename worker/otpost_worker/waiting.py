@@ -96,7 +96,8 @@ def _sender(report: SenderReport | None, now: float) -> Iterator[str]:
 def _hold(hold: HoldReport, now: float) -> str:
     error = hold.error
     why = f" ({error.title or error.kind.value})" if error is not None else ""
-    probe = f"the next probe goes out {_in(hold.hold.probe_at, now)}"
+    probe_at = hold.hold.probe_at
+    probe = f"the next probe goes out {_in(probe_at, now)}" if probe_at > now else "the next job is a probe"
     remedy = f"; {hold.remedy}" if hold.remedy else ""
     if hold.template is None:
         return f"its sender, which is halted{why}; {probe}{remedy}"

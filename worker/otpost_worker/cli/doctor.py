@@ -64,6 +64,7 @@ def _patient(settings: Settings, management_url: str | None) -> Patient:
         ledger_url(settings),
         {name: one.rate for name, one in settings.senders.items()},
         {name: settings.quota_of(name) for name in settings.senders},
+        {name: (one.template, one.language) for name, one in settings.senders.items()},
         {name: account_of(name, one) for name, one in settings.senders.items()},
         {
             name: Expecting(one.app_secret is not None, one.verify_token is not None, one.waba_id is not None)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
 
     from otpost.topology import Topology
-    from otpost_worker.doctor.facts import BrokerFacts, Expecting, LedgerTrouble, ProviderFacts
+    from otpost_worker.doctor.facts import BrokerFacts, DefaultTemplate, Expecting, LedgerTrouble, ProviderFacts
     from otpost_worker.doctor.findings import Finding
     from otpost_worker.providers.cloud_api import CloudApiAccount
 
@@ -39,7 +39,7 @@ _PROVIDER_TIMEOUT_S: Final = 8.0
 class Patient:
     """What is to be examined; *rates* and *quotas* as in ``ports.Standings``, *accounts* and *expecting* by sender.
 
-    *passive*: somebody else provides the queues. *management*: where the management API is, None for its usual place.
+    *templates*: the senders' defaults. *passive*: somebody else provides the queues. *management*: where the management API is, None for its usual place.
     """
 
     broker_url: str
@@ -48,6 +48,7 @@ class Patient:
     ledger_url: str
     rates: Mapping[str, float]
     quotas: Mapping[str, str]
+    templates: Mapping[str, DefaultTemplate]
     accounts: Mapping[str, CloudApiAccount]
     expecting: Mapping[str, Expecting]
 
@@ -60,7 +61,7 @@ async def examine(patient: Patient) -> list[Finding]:
     return [
         *_judge_settings(patient),
         *await _safely("broker", _examine_broker(patient, ledger)),
-        *(judge_senders(ledger.reports, patient.rates) if isinstance(ledger, LedgerFacts) else ()),
+        *(judge_senders(ledger.reports, patient.rates, patient.templates) if isinstance(ledger, LedgerFacts) else ()),
         *judge_expecting(patient.expecting),
         *(finding for facts in providers for finding in judge_provider(facts)),
         *judge_clock(providers),

@@ -23,6 +23,10 @@ class NotAsked:
     why: str
 
 
+# A sender's template and its language, as far as they are set.
+DefaultTemplate = tuple[str | None, str | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Expecting:
     """What a sender's settings hold for webhooks: whether there is an app secret, a verify token, an account's id."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from otpost_worker.agreement import Comparison
-    from otpost_worker.doctor.facts import LedgerFacts
+    from otpost_worker.doctor.facts import DefaultTemplate, LedgerFacts
     from otpost_worker.doctor.findings import Finding
     from otpost_worker.ports import HoldReport, Notice, SenderReport
 
@@ -69,15 +69,21 @@ def _judge_identity(facts: LedgerFacts, shared: Comparison | NotAsked | None) ->
             assert_never(shared)
 
 
-def judge_senders(reports: Mapping[str, SenderReport], rates: Mapping[str, float]) -> list[Finding]:
-    """Judge how the senders are doing; *rates*: their full rates."""
-    return [finding for name, report in reports.items() for finding in _judge_sender(name, report, rates[name])]
+def judge_senders(
+    reports: Mapping[str, SenderReport], rates: Mapping[str, float], defaults: Mapping[str, DefaultTemplate]
+) -> list[Finding]:
+    """Judge how the senders are doing; *rates*: their full rates; *defaults*: their default templates."""
+    return [
+        finding
+        for name, report in reports.items()
+        for finding in _judge_sender(name, report, rates[name], defaults[name])
+    ]
 
 
-def _judge_sender(name: str, report: SenderReport, rate: float) -> Iterator[Finding]:
+def _judge_sender(name: str, report: SenderReport, rate: float, default: DefaultTemplate) -> Iterator[Finding]:
     where = f"sender {name}"
     for hold in report.holds:
-        yield _judge_hold(where, hold)
+        yield _judge_hold(where, hold, default)
     if report.quota_until is not None:
         what = f"the quota of its app or account is used up; nothing is sent until {rfc3339(report.quota_until)}"
         yield warning("sender", where, what, "wait; if it happens often, ask Meta for more, or spread the jobs")
@@ -95,11 +101,12 @@ def _judge_notice(where: str, notice: Notice) -> Finding:
     return warning("sender", where, f"{what}; said at {rfc3339(notice.at)}", remedy)
 
 
-def _judge_hold(where: str, hold: HoldReport) -> Finding:
+def _judge_hold(where: str, hold: HoldReport, default: DefaultTemplate) -> Finding:
     stopped = "halted" if hold.template is None else f"template {hold.template} ({hold.language}) held back"
     error = hold.error
     code = f" (code {error.code})" if error and error.code is not None else ""
     why = f": {error.title or error.kind}{code}" if error else ""
-    probe = f"; a job tries again at {rfc3339(hold.hold.probe_at)}"
+    probe = f"; a job tries again from {rfc3339(hold.hold.probe_at)} on"
     remedy = hold.remedy or "it ends by itself once the provider takes a message"
-    return problem("sender", where, f"{stopped} since {rfc3339(hold.hold.since)}{why}{probe}", remedy)
+    judge = problem if hold.is_met_by(*default) else warning
+    return judge("sender", where, f"{stopped} since {rfc3339(hold.hold.since)}{why}{probe}", remedy)
