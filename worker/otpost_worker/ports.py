@@ -254,11 +254,8 @@ class HoldReport:
         An account may have other templates, of which a webhook speaks and no job.
         """
         by_an_answer = self.error is not None and self.error.code is not None
-        return (
-            self.template is None
-            or by_an_answer
-            or (template in (None, self.template) and language in (None, self.language))
-        )
+        is_default = template in (None, self.template) and language in (None, self.language)
+        return self.template is None or by_an_answer or is_default
 
 
 @dataclass(frozen=True, slots=True)
