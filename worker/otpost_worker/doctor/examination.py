@@ -39,7 +39,8 @@ _PROVIDER_TIMEOUT_S: Final = 8.0
 class Patient:
     """What is to be examined; *rates* and *quotas* as in ``ports.Standings``, *accounts* and *expecting* by sender.
 
-    *templates*: the senders' defaults. *passive*: somebody else provides the queues. *management*: where the management API is, None for its usual place.
+    *templates*: the senders' defaults. *passive*: somebody else provides the queues. *management*: where the management
+    API is, None for its usual place.
     """
 
     broker_url: str
