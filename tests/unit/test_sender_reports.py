@@ -65,6 +65,7 @@ def moment(at: float) -> datetime:
 
 def follows(update: Update, error: Error = HALTED) -> tuple[Heard | None, SenderEvent]:
     (one,) = consequences(update, (OURS, OTHER), now=NOW, refusal_of=lambda _: Refused(error))
+    assert one.event is not None
     assert one.sender == one.event.sender == "default"
     return one.heard, one.event
 
@@ -124,7 +125,7 @@ def test_a_closed_template_is_held_with_its_reason_and_told_at_the_providers_tim
         said=Said(Topic.STATUS, AT),
     )
     assert told == SenderEvent(
-        event_id=f"default/login/de/halted/{round(AT) * 1000}",
+        event_id=f"default/login/de/halted/{event.lower()}/{round(AT) * 1000}",
         sender="default",
         name=EventName.HALTED,
         at=moment(AT),
@@ -137,7 +138,9 @@ def test_a_closed_template_is_held_with_its_reason_and_told_at_the_providers_tim
 @pytest.mark.parametrize("event", ["APPROVED", "REINSTATED", "UNARCHIVED"])
 def test_a_template_that_can_be_sent_again_is_released(event: str) -> None:
     heard, told = follows(TemplateStatus("102", "login", "de", event, "NONE", None))
-    assert heard == Heard(lane("login", "de"), Signal.TEMPLATE_OPENED, NOW, said=Said(Topic.STATUS, NOW))
+    assert heard == Heard(
+        lane("login", "de"), Signal.TEMPLATE_OPENED, NOW, said=Said(Topic.STATUS, NOW), by_report=True
+    )
     assert (told.name, told.template, told.language, told.at) == (EventName.RESUMED, "login", "de", moment(NOW))
 
 
@@ -147,13 +150,13 @@ def test_a_blocked_account_halts_its_sender_and_says_which_word_did_it() -> None
     assert heard == Heard(
         lane(), Signal.SENDER_REFUSED, NOW, error=error, remedy=ACCOUNT_REMEDY, said=Said(Topic.STATUS, AT)
     )
-    assert (told.event_id, told.at) == (f"default/halted/{round(AT) * 1000}", moment(AT))
+    assert (told.event_id, told.at) == (f"default/halted/disabled_update/{round(AT) * 1000}", moment(AT))
     assert told.error == told_error(error)
 
 
 def test_a_reinstated_account_is_an_answer_of_its_sender() -> None:
     heard, told = follows(AccountChange("102", "DISABLED_UPDATE", blocked=False, detail="REINSTATE", at=AT))
-    assert heard == Heard(lane(), Signal.ANSWERED, NOW, said=Said(Topic.STATUS, AT))
+    assert heard == Heard(lane(), Signal.ANSWERED, NOW, said=Said(Topic.STATUS, AT), by_report=True)
     assert (told.name, told.at, told.template) == (EventName.RESUMED, moment(AT), None)
 
 
@@ -167,10 +170,10 @@ def test_a_block_is_over_at_its_very_end_and_not_before() -> None:
 
 def test_an_error_that_belongs_to_no_message_halts_the_sender_of_its_number_where_it_would_in_an_answer() -> None:
     trouble = ServiceTrouble("103", "106", ProviderError(131042))
-    heard, told = follows(trouble)
-    assert heard == Heard(lane(), Signal.SENDER_REFUSED, NOW, error=HALTED, remedy=ACCOUNT_REMEDY)
-    assert told.error == told_error(HALTED)
-    assert told.event_id == f"default/halted/{round(NOW) * 1000}"
+    (one,) = consequences(trouble, (OURS, OTHER), now=NOW, refusal_of=lambda _: Refused(HALTED))
+    # What the world hears of it is what is new to the ledger.
+    assert (one.sender, one.event) == ("default", None)
+    assert one.heard == Heard(lane(), Signal.SENDER_REFUSED, NOW, error=HALTED, remedy=ACCOUNT_REMEDY, by_report=True)
     harmless = Refused(Error(Kind.UNAVAILABLE, 131016))
     assert consequences(trouble, (OURS,), now=NOW, refusal_of=lambda _: harmless) == []
 
@@ -183,7 +186,7 @@ def test_what_concerns_no_sender_has_no_consequence() -> None:
 
 
 def heard_of(refused: Refused, body: bytes, account: Account = OURS) -> Heard | None:
-    return hear_failure(refused, account, envelope(body), claimed_at=NOW - 9, now=NOW)
+    return hear_failure(refused, account, envelope(body), claimed_at=NOW - 9, at=NOW - 1, now=NOW)
 
 
 NAMED: Final = job_body(template="login", language="de")
