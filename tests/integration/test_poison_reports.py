@@ -11,7 +11,7 @@ import orjson
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from otpost_worker import webhook_updates
+from otpost_worker import report_intake, webhook_updates
 from otpost_worker.wrapping import Wrappers
 from service import PATIENCE_S, Service, job_body, running_service
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from broker import Vhost
 
 QUEUE: Final = "otpost.webhooks"
+CHECKS: Final = "otpost.checks"
 POISON: Final = "job-3"
 JOBS: Final = tuple(f"job-{number}" for number in range(1, 6))
 # Deliveries are watched where there is one.
@@ -168,6 +169,26 @@ async def test_what_is_said_of_a_template_comes_again_too_and_what_was_beside_it
         assert told.heard == 2
         assert service.statuses("job-1") == ["accepted", "delivered"]
         assert [job_id for job_id, _ in told.asked].count("job-1") == 1
+
+
+async def test_a_check_that_nobody_can_ever_make_is_given_up_aloud(
+    vhost: Vhost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_intake, "MOST_RETURNS", 1)
+    told = Told()
+    with capture_logs() as lines:
+        async with running_service(vhost, tmp_path, senders={"default": SENDER}, wrappers=told.wrappers()) as service:
+            for job in (POISON, "job-1"):
+                check = orjson.dumps({"job_id": job, "run": 1, "attempt": 1})
+                await service.amqp.publish(check, exchange="", key=CHECKS, kind="otpost.check.v1", message_id=job)
+            async with asyncio.timeout(PATIENCE_S):
+                while not any(line["event"] == "check.given_up" for line in lines):  # noqa: ASYNC110 - as above
+                    await asyncio.sleep(0.05)
+            await vhost.wait_for_queue(CHECKS, ready=0, unacked=0, timeout_s=PATIENCE_S)
+            assert told.tries() == 2
+            assert "job-1" in [job_id for job_id, _ in told.asked]
+    [line] = [line for line in lines if line["event"] == "check.given_up"]
+    assert (line["error"], line["job_id"], line["log_level"]) == ("Poison", POISON, "error")
 
 
 async def test_a_stop_within_a_body_of_a_thousand_ends_in_time_and_hands_the_body_back(

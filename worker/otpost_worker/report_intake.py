@@ -25,6 +25,7 @@ from otpost_worker.worker import InFlight, RestingPlaces
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from otpost_worker.brokers.rabbitmq.reports import Check
     from otpost_worker.decision import Policy
     from otpost_worker.ledger.watched import WholeLedger
     from otpost_worker.ports import Broker, Clock, Codes, Observer
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from otpost_worker.wrapping import Wrappers
 
 _PREFETCH: Final = 50
+# A check that crashes rests for half a minute at the most: in all it comes back for more than an hour.
+MOST_RETURNS: Final = 150
 # What is delivered at the end of its time to live is reported a little later.
 _BUFFER_S: Final = 30.0
 # What the provider holds back for its quality may take hours: whoever waits should look elsewhere soon.
@@ -123,10 +126,22 @@ def checks_due(reports: DeliveryReports, in_flight: InFlight, wrappers: Wrappers
 
     def take(incoming: Incoming) -> None:
         check = check_of(incoming.message)
-        way = _nothing if check is None else partial(reports.check, check.job_id, check.run, check.attempt, check.token)
+        way = _nothing if check is None else partial(_look, reports, check)
         in_flight.take((CHECKS, check), wrappers.settling(incoming), way, places=places)
 
     return Subscription(CHECKS, _PREFETCH, take)
+
+
+async def _look(reports: DeliveryReports, check: Check) -> None:
+    """Make the check; one that crashes is given back, with pauses, until it has done so often enough."""
+    try:
+        await reports.check(check.job_id, check.run, check.attempt, check.token)
+    except Exception as error:
+        if check.returns < MOST_RETURNS:
+            raise
+        _log.error(
+            "check.given_up", error=type(error).__name__, job_id=check.job_id, run=check.run, attempt=check.attempt
+        )
 
 
 async def _nothing() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
@@ -24,18 +24,24 @@ if TYPE_CHECKING:
 WEBHOOK_TYPE: Final = "otpost.webhook.v1"
 CHECK_TYPE: Final = "otpost.check.v1"
 _MAX_TRIES: Final = 1000
+# A quorum queue counts.
+_RETURNS: Final = "x-delivery-count"
 # As many as fit into a body of 3 MB, and more.
 _INDICES: Final = re.compile(r"[0-9]{1,7}(?:,[0-9]{1,7}){0,9999}")
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """It is time to look whether a delivery of this attempt was reported; *token* tells this check from another one."""
+    """It is time to look whether a delivery of this attempt was reported; *token* tells this check from another one.
+
+    *returns*: how often it was given back, as far as the broker says.
+    """
 
     job_id: str
     run: int
     attempt: int
     token: str
+    returns: int = field(default=0, compare=False)
 
 
 def posted_of(message: DeliveredMessage) -> Posted:
@@ -82,4 +88,7 @@ def check_of(message: DeliveredMessage) -> Check | None:
     job_id, run, attempt = fields.get("job_id"), fields.get("run"), fields.get("attempt")
     if not isinstance(job_id, str) or not is_job_id(job_id) or type(run) is not int or type(attempt) is not int:
         return None
-    return Check(job_id, run, attempt, text_of(message.header.properties.message_id) or uuid4().hex)
+    told = message.header.properties
+    returns = (told.headers or {}).get(_RETURNS)
+    token = text_of(told.message_id) or uuid4().hex
+    return Check(job_id, run, attempt, token, returns if type(returns) is int else 0)
