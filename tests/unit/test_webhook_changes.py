@@ -319,6 +319,35 @@ def test_what_else_is_said_of_accounts_and_numbers(field: str, value: dict[str, 
     assert read(field, value) == update
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "grave"),
+    [
+        ("account_review_update", {"decision": "APPROVED"}, False),
+        ("account_review_update", {"decision": "PENDING"}, False),
+        ("account_review_update", {"decision": "DEFERRED"}, True),
+        ("account_alerts", {"alert_severity": "WARNING", "alert_status": "ACTIVE"}, True),
+        ("account_alerts", {"alert_severity": "CRITICAL"}, True),
+        ("account_alerts", {"alert_severity": "INFORMATIONAL", "alert_status": "ACTIVE"}, False),
+        ("account_alerts", {"alert_severity": "CRITICAL", "alert_status": "RESOLVED"}, False),
+        ("account_alerts", {"alert_severity": "WARNING", "alert_status": "DISMISSED"}, False),
+        ("phone_number_quality_update", {"event": "DOWNGRADE"}, True),
+        ("phone_number_quality_update", {"event": "UPGRADE"}, False),
+        ("phone_number_quality_update", {"event": "ONBOARDING"}, None),
+    ],
+)
+def test_an_operator_is_told_of_what_is_bad_and_lasts(field: str, value: dict[str, Any], grave: object) -> None:
+    update = read(field, {"alert_type": "OBA_REJECTED", **value})
+    assert isinstance(update, AccountChange | NumberChange)
+    assert update.grave is grave
+
+
+@pytest.mark.parametrize("length", [40, 41])
+def test_a_display_number_is_kept_whole_up_to_forty_characters(length: int) -> None:
+    update = read("security", {"event": "PIN_CHANGED", "display_phone_number": "1" * length})
+    assert isinstance(update, NumberChange)
+    assert update.display_number == ("1" * 40 if length == 40 else None)
+
+
 def test_the_time_and_the_account_are_the_entrys_and_may_be_missing() -> None:
     (update,) = read_updates(body_of({"event": "ACCOUNT_DELETED"}, "account_update", id=None, time="soon"))
     assert update == AccountChange(None, "ACCOUNT_DELETED", blocked=True, detail=None, at=None)
