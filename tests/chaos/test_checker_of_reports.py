@@ -15,6 +15,7 @@ from chaos.clean_run import (
     PID,
     REPORTED_AT,
     failure,
+    letter,
     passings,
     report,
     reported_run,
@@ -127,9 +128,19 @@ def test_what_is_given_up_leaves_a_dead_letter_unless_it_was_delivered_all_the_s
     assert found(arrived) == []
 
 
+def test_a_dead_letter_of_what_was_given_up_has_the_reason_of_its_failure() -> None:
+    letters = (*reported_run().letters[:-1], letter("gone-1", "unavailable"))
+    what = "there is a dead letter (unavailable) of run 1, which is accepted"
+    assert the_one(replace(reported_run(), letters=letters)) == ("nothing lost", "gone-1", what)
+    of_the_delivered = with_more(reported_run(), letters=[letter("told-1", "recipient")])
+    assert the_one(of_the_delivered)[:2] == ("nothing lost", "told-1")
+
+
 def test_what_is_worth_another_try_and_has_the_time_is_not_given_up() -> None:
     given_up = with_told(16, "undelivered", error=failure("unavailable", 131016))
-    evidence = replace(given_up, reports=with_report(3, code=131016).reports)
+    evidence = replace(
+        given_up, reports=with_report(3, code=131016).reports, letters=(letter("gone-1", "unavailable"),)
+    )
     what = "gone-1/1/1/undelivered (131016) was given up 57.0 s before its deadline"
     assert the_one(evidence) == ("nothing lost", "gone-1", what)
     jobs = tuple(replace(one, deadline=NOW + 36) if one.id == "gone-1" else one for one in evidence.jobs)
@@ -257,6 +268,18 @@ def test_a_delivery_that_a_failure_overrules_is_found(change: str) -> None:
 def test_a_second_request_after_a_failure_was_reported_is_none_too_many_and_without_it_is() -> None:
     evidence = replace(reported_run(), reports=tuple(one for one in reported_run().reports if one.seq != 4))
     assert ("nothing twice", "again-1") in {one[:2] for one in found(evidence)}
+
+
+# Nothing jumps a limit
+
+
+def test_who_gets_too_many_messages_gets_none_for_half_a_minute() -> None:
+    event = Result(21, "otpost.event.v1", '{"event_id":"again-1/1/1/category_changed"}', "")
+    told_so = with_told(17, "retrying", error=failure("user_limit", 131049))
+    evidence = with_more(replace(told_so, reports=with_report(4, code=131049).reports), results=[event])
+    what = "again-1/1/2 was sent 2.0 s after again-1 had failed (131049)"
+    assert the_one(evidence) == ("nothing jumps a limit", "again-1", what)
+    assert found(with_more(evidence, clock_moves=[ClockMove(NOW + 33, 20.0, "w1")])) == []
 
 
 # The receiver

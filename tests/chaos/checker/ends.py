@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from chaos.checker.evidence import ENDS, Violation, attempt_of, was_struck
-from chaos.checker.messages import fates
+from chaos.checker.messages import FAILED, fates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,6 +19,13 @@ LOST: Final = "nothing lost"
 DOUBLED: Final = "ended twice, as who told the first end could not record it and died"
 STANDS: Final = "replayed without an end, as the run before stands"
 _RECORDING: Final = ("after record", "after conclude", "after lapse", "after refuse")
+# What a failure by webhook is called, of those that a run has in store (docs/failures.md, the README's table).
+_KINDS: Final = {
+    131026: ("recipient",),
+    131049: ("user_limit", "exhausted"),
+    131000: ("unavailable", "exhausted"),
+    131016: ("unavailable", "exhausted"),
+}
 # How long after the end of a fault a worker may still take the ledger to be away.
 _OUTAGE_S: Final = 5.0
 
@@ -175,26 +182,31 @@ def _letters(evidence: Evidence, ends: Mapping[Run, Mapping[str, Mapping[str, An
         found = {letter.reason for letter in letters.get((job_id, run), [])}
         if missing := reasons - found:
             yield Violation(LOST, job_id, f"run {run} failed ({', '.join(missing)}) and left no such dead letter")
-    given_up = _given_up(evidence)
+    given_up = _reasons_to_give_up(evidence)
     for (job_id, run), written in sorted(letters.items()):
         run_ends = {end_of(event) for event in ends.get((job_id, run), {}).values()}
         for letter in written:
             is_copy = job_id in copied and letter.reason == "invalid_job"
-            if f"failed {letter.reason}" not in run_ends and not is_copy and (job_id, run) not in given_up:
+            is_given_up = letter.reason in given_up.get((job_id, run), ())
+            if f"failed {letter.reason}" not in run_ends and not is_copy and not is_given_up:
                 ended = ", ".join(run_ends) or "not ended"
                 yield Violation(
                     LOST, job_id, f"there is a dead letter ({letter.reason}) of run {run}, which is {ended}"
                 )
 
 
-def _given_up(evidence: Evidence) -> set[Run]:
-    """Find the runs that were accepted, failed afterwards, and were told to be undelivered."""
+def _reasons_to_give_up(evidence: Evidence) -> dict[Run, set[str]]:
+    """Find the runs that were accepted, failed afterwards, and were told to be undelivered: and for what, maybe."""
     told = fates(evidence)
-    return {
-        (event["job_id"], event["run"])
-        for event in (result.event for result in evidence.results if result.kind == "otpost.result.v1")
-        if event["status"] == "undelivered" and told.failed((event["job_id"], event["run"], event["attempt"]))
-    }
+    reasons: dict[Run, set[str]] = defaultdict(set)
+    for result in evidence.results:
+        if result.kind == "otpost.result.v1" and result.event["status"] == "undelivered":
+            event = result.event
+            codes = {
+                one.code for one in told.of((event["job_id"], event["run"], event["attempt"])) if one.status == FAILED
+            }
+            reasons[event["job_id"], event["run"]] |= {kind for code in codes for kind in _KINDS.get(code or 0, ())}
+    return reasons
 
 
 def _nameless(evidence: Evidence) -> Iterator[Violation]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from chaos.checker.ends import LOST, standing_ends
 from chaos.checker.evidence import Violation, attempt_of, instant, offsets
 from chaos.checker.hindrances import CLEAR_S, of_reports, uncovered
+from chaos.checker.limits import LIMITS
 from chaos.checker.messages import DELIVERIES, FAILED, Attempt, Fates, fates
 from chaos.checker.requests import TRUE, TWICE, by_run, deadline_of
 
@@ -24,7 +26,8 @@ OVERTAKEN: Final = "told as silence, as the report of a delivery was held up"
 # What is worth another try, and the longest that the first and each further one may have to wait (docs/limits.md).
 _PAUSES_S: Final = {131049: (30.0, 60.0), 131000: (1.0, 30.0), 131016: (1.0, 30.0)}
 # What a template for codes cannot meet: an event on its sender.
-_MARKETING: Final = frozenset({131049})
+_USER_LIMIT: Final = 131049
+_MARKETING: Final = frozenset({_USER_LIMIT})
 _TOLERANCE_S: Final = 1.0
 _MS: Final = 1000
 # Rounding on the way from the job's text to the event's.
@@ -39,6 +42,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
     yield from _failures(known)
     yield from _undelivered(known)
     yield from _silences(known)
+    yield from _not_too_soon(known)
     yield from _deliveries_stand(evidence)
 
 
@@ -193,6 +197,17 @@ def _wants_letter(known: _Known, event: Mapping[str, Any]) -> bool:
 
 def _has_letter(known: _Known, event: Mapping[str, Any]) -> bool:
     return any((one.id, one.run) == (event["job_id"], event["run"]) for one in known.evidence.letters)
+
+
+def _not_too_soon(known: _Known) -> Iterator[Violation]:
+    """Who got too many messages from businesses gets no other one before its pause is over; by clocks not moved."""
+    for run, requests in known.requests.items() if not known.evidence.clock_moves else ():
+        for earlier, later in pairwise(requests):
+            failed = [one for one in known.fates.of(attempt_of(earlier.callback or "")) if one.code == _USER_LIMIT]
+            waited_s = later.at - min((one.timestamp for one in failed), default=0)
+            if failed and waited_s < _PAUSES_S[_USER_LIMIT][0]:
+                what = f"{later.callback} was sent {waited_s:.1f} s after {earlier.callback} had failed ({_USER_LIMIT})"
+                yield Violation(LIMITS, run[0], what)
 
 
 def _silence_in_time(known: _Known, event: Mapping[str, Any]) -> Iterator[Violation]:
