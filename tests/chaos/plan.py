@@ -162,7 +162,8 @@ def plan_faults(dice: Random, *, seed: int, workers: int, receivers: int, span_s
         if last.point in _around("release")  # which only those do who have to stop
     ]
     faults += _in_turn(dice, seed, workers, span_s, has_own_ledger=has_own_ledger)
-    faults += _of_receivers(dice, seed, receivers, span_s)
+    # What is published last is reported after that.
+    faults += _of_receivers(dice, seed, receivers, span_s * 1.5)
     return Plan(tuple(sorted(faults, key=lambda fault: fault.at_s)), deaths)
 
 
