@@ -31,6 +31,6 @@ async def test_every_promise_is_kept_in_short_runs_under_fire(broker_node: Priva
     assert [line for report in reports for line in what_broke(report)] == []
     for report in reports:
         assert len(report.struck) >= 5, "hardly anything went wrong, so nothing was proved"
-        assert len(report.evidence.requests) >= 100
-        assert sum(one.answered > 0 for one in report.evidence.reports) >= 50
+        assert len(report.evidence.requests) >= 60
+        assert sum(one.answered > 0 for one in report.evidence.reports) >= 30
         assert any(name.startswith(("receiver", "webhooks")) for name in report.struck), "no report was in danger"
