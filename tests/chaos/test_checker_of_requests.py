@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from chaos.checker.evidence import ClockMove, Life
+from chaos.checker.evidence import ClockMove, Life, Starved
 from chaos.checker.limits import CLOCK, HELD_UP
 from chaos.checker.verdict import excused
 from chaos.clean_run import (
@@ -98,6 +98,18 @@ def test_a_second_request_after_an_answer_that_came_too_late_or_never_is_explain
     for answered_at in (NOW + 2.9, None):
         assert found(again(first_request(answered_at=answered_at))) == []
     assert the_one(again(first_request(answered_at=NOW + 2.0)))[0] == "nothing twice"
+
+
+def test_a_second_request_is_explained_by_a_machine_that_had_no_time_for_the_answer_until_it_was_too_late() -> None:
+    way = passings("good-1", 1)
+    late = tuple(replace(one, at=NOW + 2.9) if one.point in ("after request", "after record") else one for one in way)
+    evidence = again(replace(clean_run(), passings=(*late, *clean_run().passings[4:])))
+    assert the_one(evidence)[0] == "nothing twice"
+    starved = Starved(NOW + 1.5, NOW + 1.75, "harness")
+    assert found(with_more(evidence, starved=[starved])) == []
+    # The answer was there in time, and nothing kept anybody from it.
+    in_time = again(replace(clean_run(), passings=(*way, *clean_run().passings[4:])))
+    assert the_one(with_more(in_time, starved=[starved]))[0] == "nothing twice"
 
 
 def test_a_second_request_after_a_worker_died_between_claim_and_record_is_explained() -> None:

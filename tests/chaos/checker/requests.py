@@ -149,7 +149,18 @@ def is_lost(evidence: Evidence, request: Request) -> bool:
     """Tell whether the simulator's answer told nothing, never came, or came when nobody could be waiting any more."""
     if request.outcome in UNTELLING or request.answered_at is None:
         return True
-    return request.answered_at - _begun_at(evidence, request) > evidence.terms.timeout_s - DAWDLING_S
+    enough_s = evidence.terms.timeout_s - DAWDLING_S
+    begun_at = _begun_at(evidence, request)
+    return request.answered_at - begun_at > enough_s or _has_starved(evidence, request, begun_at, enough_s)
+
+
+def _has_starved(evidence: Evidence, request: Request, begun_at: float, enough_s: float) -> bool:
+    """Tell whether all of a request's time went by, while the machine had none for who had to hear its answer."""
+    ended = (one.at for one in evidence.passings if one.callback == request.callback and one.point == "after request")
+    ended_at = next(ended, begun_at)
+    return ended_at - begun_at > enough_s and any(
+        one.at < ended_at and one.until > request.at for one in evidence.starved
+    )
 
 
 def _begun_at(evidence: Evidence, request: Request) -> float:
