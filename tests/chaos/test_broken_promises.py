@@ -24,7 +24,7 @@ def test_a_patch_that_does_not_fit_is_a_failure(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2000)
 @pytest.mark.parametrize("breach", BREACHES, ids=lambda breach: breach.name)
 def test_the_checker_finds_a_promise_that_is_broken_on_purpose(breach: Breach, tmp_path: Path) -> None:
     copy = broken_copy(breach, tmp_path)
