@@ -185,10 +185,9 @@ BREACHES: Final = (
         (
             Patch(
                 "worker/otpost_worker/statuses.py",
-                "    if known is not None:\n        return Follow(None, _steps_again(place, heard, known, terms)) "
-                "if known.token == heard.token else _COPY\n",
-                "    if known is not None and known.token == heard.token:\n"
-                "        return Follow(None, _steps_again(place, heard, known, terms))\n",
+                "    if known is not None:\n        if known.token != heard.token:\n            return _COPY\n"
+                "        overruled =",
+                "    if known is not None and known.token == heard.token:\n        overruled =",
             ),
         ),
         seeds=(13, 33),
@@ -200,8 +199,8 @@ BREACHES: Final = (
         (
             Patch(
                 "worker/otpost_worker/statuses.py",
-                "    overruled = bool(DELIVERIES & attempt.reports.keys()) or place.others_stand\n",
-                "    overruled = place.others_stand\n",
+                "    overruled = _was_delivered(place)\n",
+                "    overruled = False\n",
             ),
         ),
         seeds=(13, 33),

@@ -46,7 +46,9 @@ class Watchman:
 
     def _watch(self) -> None:
         began_at, waited_s = self._began_at, read_waited_s(self._file)
-        while not self._stopping.wait(_LOOK_S):
+        ended = False
+        while not ended:
+            ended = self._stopping.wait(_LOOK_S)
             now, waits_s = time.time(), read_waited_s(self._file)
             if has_starved(now - began_at, waits_s - waited_s):
                 self._tell({"at": began_at, "until": now, "who": self._who})
