@@ -7,8 +7,6 @@ import secrets
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from hypothesis import strategies as st
-
 from known_states import end_step, retry_step
 from otpost_worker.attempts import State, Wish
 from otpost_worker.outcome import Error, Kind
@@ -19,8 +17,7 @@ from ports_in_memory import NOW, Clock, envelope, job_body
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from hypothesis.strategies import DataObject
+    from random import Random
 
     from ledger_implementations import OpenLedger
     from otpost_worker.stories import JobStory
@@ -41,13 +38,14 @@ KEPT: Final = b'{"id": "job-1", "sealed_code": "c2VhbGVk"}'
 class Course:
     """One course of things, the same for all ledgers; its names are its own, so that it begins with nothing.
 
+    *dice* are all the chance that there is: from the same seed comes the same course.
     *stories*: what each ledger has told when it was asked last, and before that, for whoever judges by it. *began*: the
     earliest moment of the course, as the clock is set back in it.
     """
 
     ledgers: Mapping[str, OpenLedger]
     clock: Clock
-    data: DataObject
+    dice: Random
     name: str
     requests: list[ClaimRequest] = field(default_factory=list)
     tickets: list[Ticket] = field(default_factory=list)
@@ -95,7 +93,7 @@ class Course:
         return reply
 
     def some(self, values: Sequence[Any]) -> Any:  # noqa: ANN401 - one of the values
-        return self.data.draw(st.sampled_from(values))
+        return self.dice.choice(values)
 
     # Time
 
@@ -147,8 +145,10 @@ class Course:
         job_id = self.job_id()
         if story := await self.ask("story", job_id):
             run = self.some(story)
-            attempt = self.some([one.attempt for one in run.attempts] or [1])
-            await self._claim(self._plain_request(job_id, run.run, attempt))
+            await self.copy_comes(job_id, run.run, self.some([one.attempt for one in run.attempts] or [1]))
+
+    async def copy_comes(self, job_id: str, run: int, attempt: int) -> None:
+        await self._claim(self._plain_request(job_id, run, attempt))
 
     async def go_on(self) -> None:
         """Claim what comes next of a job, when it is due, and perhaps have it accepted."""
@@ -303,7 +303,7 @@ class Course:
     def _accepted(self, ticket: Ticket, heard: Heard | None) -> Entry:
         step = end_step(ticket.attempt, "accepted", run=ticket.run)
         wamid = self.message_id(ticket.job_id, ticket.run, ticket.attempt)
-        return Entry(State.SETTLED, None, step, wamid, heard, self.some((KEPT, KEPT, job_body(), b"")))
+        return Entry(State.SETTLED, None, step, wamid, heard, self.some((KEPT, job_body(), b"")))
 
     def _heard(self) -> Heard:
         signal, now = self.some(list(Signal)), self.clock.now

@@ -73,7 +73,11 @@ class ReportedCourse(Course):
             await self.set_clock_back()
 
     async def _amend(self, stories: Mapping[str, JobStory], amendment: Amendment) -> None:
-        await self.ask_each("amend", {name: (story, amendment) for name, story in stories.items()})
+        job_id = stories["memory"].job_id
+        written = await self.ask_each("amend", {name: (story, amendment) for name, story in stories.items()})
+        # Mostly somebody comes with a copy then, and is told what stands now.
+        if written and self.some((True, True, False)):
+            await self.copy_comes(job_id, amendment.run, amendment.attempt)
 
     async def _story(self) -> tuple[Mapping[str, JobStory], RunStory, AttemptStory] | None:
         """Choose an attempt in what was told of a job: now, mostly, or a while ago."""

@@ -180,6 +180,8 @@ async def test_the_run_ends_once_more_after_that_and_that_end_stands(ledger: Ope
     reply = await ledger.claim(claim_request(attempt=3))
     assert isinstance(reply, Recorded)
     assert reply.step == end_step(2, "accepted")
+    # Nothing is left of what was kept of the first one.
+    assert (await known(ledger)).runs[0].envelope.body == b""
 
 
 async def test_what_is_taken_back_keeps_its_copy_beyond_the_deadline_for_its_dead_letter(
