@@ -53,6 +53,7 @@ async def test_an_id_that_only_a_report_told_is_found_too(ledger: OpenLedger) ->
     await ledger.record(await claimed(ledger), UNKNOWN)
     assert await ledger.amend(await known(ledger), Amendment(1, 1, SENT, message_id="wamid.9"))
     assert await ledger.find("wamid.9") == ("job-1", 1, 1)
+    assert (await known(ledger)).runs[0].attempts[0].provider_message_id == "wamid.9"
 
 
 async def test_an_id_is_no_longer_found_when_its_job_is_forgotten(ledger: OpenLedger, clock: Clock) -> None:
@@ -112,6 +113,32 @@ async def test_a_report_that_it_was_taken_ends_the_run_and_stops_the_resend(ledg
     assert isinstance(reply, Recorded)
     assert (reply.step, reply.envelope.body) == (end_step(1, "accepted"), b"")
     assert (await known(ledger)).runs[0].envelope.body == KEPT
+
+
+async def test_what_a_report_settles_is_recorded_when_it_came_and_waits_for_no_answer(
+    ledger: OpenLedger, clock: Clock
+) -> None:
+    await claimed(ledger)
+    clock.reach(NOW + 4)
+    settles = Amendment(1, 1, SENT, change=AttemptChange(State.SETTLED), end=end_step(1, "accepted"))
+    assert await ledger.amend(await known(ledger), settles)
+    run = (await known(ledger)).runs[0]
+    assert (run.attempts[0].recorded_at, run.attempts[0].lease_until) == (NOW + 4, None)
+    assert (run.ended_at, run.end) == (NOW + 4, end_step(1, "accepted"))
+    clock.reach(NOW + 9)
+    assert await ledger.amend(await known(ledger), given_up())
+    run = (await known(ledger)).runs[0]
+    assert (run.attempts[0].recorded_at, run.ended_at) == (NOW + 4, NOW + 4)
+
+
+async def test_a_failure_in_place_of_an_answer_keeps_the_producers_body_for_its_dead_letter(
+    ledger: OpenLedger,
+) -> None:
+    body = job_body(code="222333")
+    await ledger.record(await claimed(ledger, of=envelope(body)), UNKNOWN)
+    failed = Amendment(1, 1, {}, change=AttemptChange(State.SETTLED, Kind.RECIPIENT), end=end_step(1, "failed"))
+    assert await ledger.amend(await known(ledger), failed)
+    assert (await known(ledger)).runs[0].envelope.body == body
 
 
 async def test_the_answer_that_comes_after_the_report_is_told_the_recorded_end(ledger: OpenLedger) -> None:
@@ -181,6 +208,24 @@ async def test_the_run_ends_once_more_after_that_and_that_end_stands(ledger: Ope
     assert isinstance(reply, Recorded)
     assert reply.step == end_step(2, "accepted")
     # Nothing is left of what was kept of the first one.
+    assert (await known(ledger)).runs[0].envelope.body == b""
+
+
+async def test_a_run_that_is_taken_back_has_no_end_any_more(ledger: OpenLedger) -> None:
+    await accepted_and_kept(ledger)
+    await ledger.amend(await known(ledger), taken_back())
+    run = (await known(ledger)).runs[0]
+    assert (run.end, run.ended_at, run.attempts[0].state, run.attempts[0].due_at) == (
+        None, None, State.TAKEN_BACK, NOW + 40,
+    )  # fmt: skip
+    assert run.attempts[0].kind is Kind.USER_LIMIT
+
+
+async def test_a_second_acceptance_without_a_copy_leaves_none_of_the_first(ledger: OpenLedger, clock: Clock) -> None:
+    await accepted_and_kept(ledger)
+    await ledger.amend(await known(ledger), taken_back())
+    clock.reach(NOW + 40)
+    await ledger.record(await claimed(ledger, attempt=2), replace(ACCEPTED, step=end_step(2, "accepted")))
     assert (await known(ledger)).runs[0].envelope.body == b""
 
 
