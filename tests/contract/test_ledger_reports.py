@@ -273,6 +273,35 @@ async def test_a_replay_of_what_was_given_up_is_sent(ledger: OpenLedger) -> None
     assert isinstance(await ledger.claim(claim_request(run=2)), Claimed)
 
 
+async def test_what_arrives_after_it_was_given_up_stands_again_and_no_replay_of_it_is_sent(ledger: OpenLedger) -> None:
+    await accepted_and_kept(ledger)
+    await ledger.amend(await known(ledger), given_up())
+    end = Step(event("job-1/1/1/accepted"))
+    arrived = Amendment(1, 1, {Hearing.DELIVERED: Report(NOW + 9, "t-3")}, end=end, delivered=True, body=b"")
+    assert await ledger.amend(await known(ledger), arrived)
+    run = (await known(ledger)).runs[0]
+    assert (run.undelivered, run.delivered, run.end, run.envelope.body) == (False, True, end, b"")
+    assert isinstance(await ledger.claim(claim_request(run=2)), Recorded)
+
+
+async def test_an_amendment_touches_no_other_run_and_no_other_job(ledger: OpenLedger) -> None:
+    other = await ledger.claim(claim_request(job_id="job-2"))
+    assert isinstance(other, Claimed)
+    await ledger.record(other.ticket, replace(ACCEPTED, kept=KEPT))
+    await accepted_and_kept(ledger)
+    await ledger.amend(await known(ledger), given_up())
+    second = await claimed(ledger, run=2)
+    entry = Entry(State.SETTLED, None, end_step(1, "accepted", run=2), "wamid.2", kept=KEPT)
+    await ledger.record(second, entry)
+    before, others = await known(ledger), await known(ledger, "job-2")
+    assert [run.run for run in before.runs] == [1, 2]
+    assert await ledger.amend(before, replace(taken_back(), run=2))
+    after = await known(ledger)
+    assert after.runs[0] == before.runs[0]
+    assert (after.runs[1].end, after.runs[1].attempts[0].state) == (None, State.TAKEN_BACK)
+    assert await known(ledger, "job-2") == others
+
+
 async def test_a_replay_of_what_stands_accepted_is_not(ledger: OpenLedger) -> None:
     await accepted_and_kept(ledger)
     await ledger.amend(await known(ledger), Amendment(1, 1, SENT))
