@@ -265,6 +265,10 @@ class World:
             works, self.backgrounds = self.backgrounds, []
             await asyncio.gather(*works)
 
+    def acknowledge(self, envelope: Envelope) -> None:
+        """Let the broker forget a copy that was delivered."""
+        self._queue.remove(next(one for one in sorted(self._queue) if one.envelope is envelope))
+
     async def run(self) -> None:
         """Let one worker after the other take what comes, until nothing comes any more.
 

@@ -152,6 +152,22 @@ async def test_one_id_stands_for_one_event_where_an_unknown_attempt_is_settled_a
     ]  # fmt: skip
 
 
+async def test_a_retry_that_was_written_down_and_told_to_nobody_is_told_when_the_attempt_is_taken_back(
+    place: Implementation,
+) -> None:
+    world = new_world(place, LOST, ACCEPTED_LATER)
+    world.fate.crash_at = ("before", "event")
+    with suppress(Crash):
+        await world.deliver(envelope())
+    reporting = Reporting(world)
+    await reporting.post(report("sent", NOW + 1), token="post-1")
+    await reporting.post(report("failed", NOW + 2, code=131049), token="post-2")
+    await world.run()
+    assert world.heard == [
+        "job-1/1/1/accepted", "job-1/1/1/sent", "job-1/1/1/retrying", "job-1/1/2/accepted",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("seed", range(5))
 async def test_an_acceptance_that_is_told_again_is_told_in_the_same_words(place: Implementation, seed: int) -> None:
     dice = Random(seed)  # noqa: S311 - to be repeated, not to be secret

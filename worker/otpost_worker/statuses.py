@@ -259,11 +259,19 @@ def _refused(place: Place, amendment: Amendment, decision: Decision, kind: Kind,
         body = None if step.letter else b""
         change = AttemptChange(State.SETTLED, kind)
         return Follow(replace(amendment, change=change, end=step, body=body), (step,))
-    before = place.attempt.step
-    if before is not None and before.event is not None:
-        # The world has heard already that it is tried again.
-        step = replace(step, event=None)
+    step = _told_in_the_same_words(place, step)
     return Follow(replace(amendment, change=AttemptChange(State.REFUSED, kind, step)), (step,))
+
+
+def _told_in_the_same_words(place: Place, step: Step) -> Step:
+    """Say that it is tried again as it was said when its answer was lost, if it was: one id stands for one event.
+
+    It may have been written down then, and told to nobody.
+    """
+    before = place.attempt.step
+    if before is None or before.event is None or step.event is None or before.event.id != step.event.id:
+        return step
+    return replace(step, event=before.event)
 
 
 def _taken_back(place: Place, amendment: Amendment, decision: Decision, kind: Kind, terms: Terms) -> Follow:
@@ -272,11 +280,7 @@ def _taken_back(place: Place, amendment: Amendment, decision: Decision, kind: Ki
         # So that the same event can be told once more, should it turn out to have arrived after all.
         settled = reports.get(Hearing.SETTLED) or Report(terms.now, _ANSWER)
         reports[Hearing.SETTLED] = replace(settled, told=end.event.body.decode())
-    step = step_of(decision, _subject(place, terms), now=terms.now)
-    before = place.attempt.step
-    if before is not None and before.event is not None and step.event is not None and before.event.id == step.event.id:
-        # The world has heard already that it is tried again, after an answer that was lost.
-        step = replace(step, event=None)
+    step = _told_in_the_same_words(place, step_of(decision, _subject(place, terms), now=terms.now))
     change = AttemptChange(State.TAKEN_BACK, kind, step)
     return Follow(replace(amendment, reports=reports, change=change, reopened=True), (step,))
 
