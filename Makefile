@@ -52,7 +52,7 @@ test-long: broker redis lint ## lint, then run all tests
 	$(PYTHON_IN_VENV) -m pytest $(PARALLEL) -m 'not long' $(ARGS)
 	$(PYTHON_IN_VENV) -m pytest -m long $(ARGS)
 
-chaos: broker redis setup ## put it under fire: 50 seeded runs, an hour or so; ARGS='--runs 4 --seed 7'
+chaos: broker redis setup ## put it under fire: 50 seeded runs, an hour and a half; ARGS='--runs 4 --seed 7'
 	@PYTHONPATH=tests:tools $(PYTHON_IN_VENV) -m chaos $(ARGS)
 
 demo: $(if $(OTPOST_BROKER_URL),,broker) setup ## see it work on this machine: broker, sender and a simulated provider
