@@ -102,7 +102,7 @@ def noted(topic: Topic, at: float, notice: str | None, template: str = "login") 
 
 async def notices(ledger: OpenLedger) -> list[tuple[str, str | None, str | None, str, float]]:
     report = (await ledger.report({"default": 80.0}, {"default": "default"}))["default"]
-    return [(one.topic.value, one.template, one.language, one.text, one.at) for one in report.notices]
+    return [(str(one.topic), one.template, one.language, one.text, one.at) for one in report.notices]
 
 
 async def test_a_notice_is_shown_until_something_newer_is_said_on_its_topic(ledger: OpenLedger) -> None:

@@ -140,6 +140,23 @@ async def test_a_notice_is_taken_back_by_what_is_said_later_whenever_that_comes(
     assert await notices(await reported(place, good, bad)) == []
 
 
+async def test_notices_of_two_numbers_and_of_two_alerts_stand_beside_each_other(place: Implementation) -> None:
+    other = NumberChange(WABA, "+1 555-078-4000", "UNFLAGGED", None, AT + 1, grave=False)
+    world = await reported(
+        place,
+        number("FLAGGED", grave=True),
+        other,
+        account("OBA_REJECTED", at=AT + 1),
+        account("PARTNER_REMOVED", at=AT),
+    )
+    assert await notices(world) == ["OBA_REJECTED", "PARTNER_REMOVED", "number 15*******81, FLAGGED, limit TIER_2K"]
+
+
+async def test_an_alert_is_taken_back_when_it_is_resolved(place: Implementation) -> None:
+    resolved = account("OBA_REJECTED", "RESOLVED", AT + 1, grave=False)
+    assert await notices(await reported(place, account("OBA_REJECTED"), resolved)) == []
+
+
 async def test_that_an_account_will_be_disabled_is_taken_back_when_it_is_reinstated(place: Implementation) -> None:
     scheduled = account("DISABLED_UPDATE", "SCHEDULE_FOR_DISABLE")
     reinstated = AccountChange(WABA, "DISABLED_UPDATE", blocked=False, detail="REINSTATE", at=AT + 1)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from otpost_worker.envelope import Envelope, Event, Letter, Step, Watch
     from otpost_worker.outcome import Error, Kind, Outcome, Refused
     from otpost_worker.pacing import Hold, Lane
-    from otpost_worker.standing import Heard, News, Topic
+    from otpost_worker.standing import Heard, News
     from otpost_worker.stories import Amendment, JobStory, RunStory
     from otpost_worker.updates import Posted
 
@@ -265,7 +265,7 @@ class Notice:
     *at*: when it was said, by the provider's clock, in Unix seconds.
     """
 
-    topic: Topic
+    topic: str
     template: str | None
     language: str | None
     text: str

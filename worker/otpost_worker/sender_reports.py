@@ -273,19 +273,21 @@ def _number_changed(update: NumberChange, account: Account, now: float) -> Conse
     at = update.at if update.at is not None else now
     digits = "".join(one for one in update.display_number or "" if one.isdecimal())
     detail = _words(f"number {mask_number(digits)}" if digits else "a number", update.event, update.detail)
-    # What was done to its PIN is no word about its quality, nor taken back by one.
-    topic = Topic.ACCOUNT if update.event.startswith(_PIN) else Topic.NUMBER
+    event, ends = update.event.lower(), digits[-4:]
+    # What was done to its PIN is no word about its quality, nor taken back by one; nor is one number another one.
+    topic = f"{Topic.ACCOUNT}:{event}:{ends}" if update.event.startswith(_PIN) else f"{Topic.NUMBER}:{ends}"
     said = None if update.grave is None else Said(topic, at, detail if update.grave else None)
     heard = Heard(_lane(account), Signal.NOTED, now, said=said) if said else None
-    about = "/".join(part for part in (update.event.lower(), digits[-4:]) if part)
+    about = "/".join(part for part in (event, ends) if part)
     return Consequence(account.sender, heard, _event(account, EventName.NUMBER_CHANGED, at, about=about, detail=detail))
 
 
 def _account_changed(update: AccountChange, account: Account, at: float, now: float) -> Consequence:
     detail = _words(update.event, update.detail)
     # That it will be disabled is taken back by its being disabled, and by its being reinstated.
-    topic = Topic.STATUS if update.event == "DISABLED_UPDATE" else Topic.ACCOUNT
-    heard = Heard(_lane(account), Signal.NOTED, now, said=Said(topic, at, detail)) if update.grave else None
+    topic = Topic.STATUS if update.event == "DISABLED_UPDATE" else f"{Topic.ACCOUNT}:{update.event.lower()}"
+    said = Said(topic, at, detail if update.grave else None)
+    heard = Heard(_lane(account), Signal.NOTED, now, said=said)
     event = _event(account, EventName.ACCOUNT_CHANGED, at, about=update.event.lower(), detail=detail)
     return Consequence(account.sender, heard, event)
 

@@ -58,10 +58,11 @@ class Topic(StrEnum):
 class Said:
     """When something was said, by the provider's clock.
 
+    *topic*: one of ``Topic``, or that and ":" and of what in particular.
     *notice*: what an operator should know of it for as long as nothing newer is said; None where all is well.
     """
 
-    topic: Topic
+    topic: str
     at: float
     notice: str | None = None
 

@@ -21,7 +21,7 @@ from otpost_worker.pacing import (
     put_off,
 )
 from otpost_worker.ports import HoldReport, Notice, SenderReport
-from otpost_worker.standing import WORD_KEPT_S, Standing, Topic, Word, hear, heed
+from otpost_worker.standing import WORD_KEPT_S, Standing, Word, hear, heed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -65,7 +65,7 @@ class Limits:
     pairs: dict[tuple[str, str], float] = field(default_factory=dict)
     turns: dict[tuple[str, int, int], float] = field(default_factory=dict)
     # With the time until which each is kept.
-    words: dict[tuple[str, str, str, Topic], tuple[Word, float]] = field(default_factory=dict)
+    words: dict[tuple[str, str, str, str], tuple[Word, float]] = field(default_factory=dict)
 
     def pace(self, request: ClaimRequest, lane: Lane, now: float) -> Pace:
         """Find the request's start and book it."""

@@ -28,7 +28,7 @@ from otpost_worker.ports import (
     SenderReport,
     Ticket,
 )
-from otpost_worker.standing import Change, News, Topic
+from otpost_worker.standing import Change, News
 from otpost_worker.stories import AttemptStory, JobStory, RunStory
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _notices(words: Mapping[bytes, bytes], now: float) -> Iterator[Notice]:
     told = [(*field.decode().split("/"), orjson.loads(word)) for field, word in words.items()]
     for topic, template, language, word in sorted(told, key=lambda one: (one[1], one[2], one[0])):
         if "notice" in word and float(word["kept_until"]) > now:
-            yield Notice(Topic(topic), template or None, language or None, word["notice"], float(word["said_at"]))
+            yield Notice(topic, template or None, language or None, word["notice"], float(word["said_at"]))
 
 
 def _hold_report(field: str, hold: Mapping[str, str], offset: ClockOffset) -> HoldReport:

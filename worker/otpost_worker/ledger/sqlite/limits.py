@@ -26,7 +26,7 @@ from otpost_worker.pacing import (
     put_off,
 )
 from otpost_worker.ports import HoldReport, Notice, SenderReport
-from otpost_worker.standing import WORD_KEPT_S, Said, Signal, Standing, Topic, Word, hear, heed
+from otpost_worker.standing import WORD_KEPT_S, Said, Signal, Standing, Word, hear, heed
 
 if TYPE_CHECKING:
     import sqlite3
@@ -173,7 +173,7 @@ def hear_word(db: sqlite3.Connection, heard: Heard, now: float, key: bytes) -> t
     return news
 
 
-def _word(topic: Topic, said_at: float, notice: str | None, signal: str, news: bytes) -> Word:
+def _word(topic: str, said_at: float, notice: str | None, signal: str, news: bytes) -> Word:
     return Word(Said(topic, said_at, notice), Signal(signal), news_from_json(news))
 
 
@@ -286,7 +286,7 @@ def _report(db: sqlite3.Connection, sender: str, rate: float, quota: str, now: f
             for template, language, error, remedy, *hold in holds
         ),
         tuple(
-            Notice(Topic(topic), template or None, language or None, text, said_at)
+            Notice(topic, template or None, language or None, text, said_at)
             for topic, template, language, text, said_at in notices
         ),
     )
