@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final, assert_never
 from otpost.errors import InvalidJob
 from otpost.event import EventName, SenderEvent
 from otpost.job import OtpJob
-from otpost.result import ResultError, mask_number
+from otpost.result import mask_number
 from otpost_worker.envelope import Defaults
 from otpost_worker.outcome import Error, Kind
 from otpost_worker.pacing import Lane
 from otpost_worker.standing import Heard, Said, Signal, Topic, hear_outcome
-from otpost_worker.steps import name_concerned
+from otpost_worker.steps import name_concerned, result_error
 from otpost_worker.updates import (
     AccountChange,
     NumberChange,
@@ -220,7 +220,7 @@ def category_changed(sender: str, error: Error, *, key: str, at: float) -> Sende
         name=EventName.CATEGORY_CHANGED,
         at=datetime.fromtimestamp(at, UTC),
         detail="the provider treats the template as MARKETING: see its category in Meta's WhatsApp Manager",
-        error=_result_error(error),
+        error=result_error(error),
     )
 
 
@@ -341,16 +341,5 @@ def _event(
         template=of.template if of else None,
         language=of.language if of else None,
         detail=detail,
-        error=_result_error(error) if error else None,
-    )
-
-
-def _result_error(error: Error) -> ResultError:
-    return ResultError(
-        kind=error.kind.value,
-        code=error.code,
-        title=error.title,
-        detail=error.detail,
-        http_status=error.http_status,
-        provider_trace_id=error.provider_trace_id,
+        error=result_error(error) if error else None,
     )

@@ -155,8 +155,13 @@ def sender_event(news: News) -> SenderEvent:
         template=news.template,
         language=news.language,
         detail=_detail(news),
-        error=ResultError(**asdict(news.error)) if news.error else None,
+        error=result_error(news.error) if news.error else None,
     )
+
+
+def result_error(error: Error) -> ResultError:
+    """Write *error* as results and events have it."""
+    return ResultError(**asdict(error))
 
 
 def _detail(news: News) -> str | None:
