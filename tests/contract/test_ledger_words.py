@@ -65,6 +65,14 @@ async def test_what_comes_behind_a_newer_word_says_nothing(ledger: OpenLedger) -
     assert await held(ledger) == ["login"]
 
 
+async def test_the_same_thing_said_anew_is_no_news_and_counts_from_then_on(ledger: OpenLedger) -> None:
+    await ledger.hear(said(Signal.TEMPLATE_CLOSED, NOW - 5))
+    assert await ledger.hear(said(Signal.TEMPLATE_CLOSED, NOW - 1)) == ()
+    # It was opened between the two, which nobody heard in time.
+    assert await ledger.hear(said(Signal.TEMPLATE_OPENED, NOW - 3)) == ()
+    assert await held(ledger) == ["login"]
+
+
 async def test_another_word_of_the_same_second_counts_as_it_comes(ledger: OpenLedger) -> None:
     await ledger.hear(said(Signal.TEMPLATE_CLOSED, NOW - 5))
     (news,) = await ledger.hear(said(Signal.TEMPLATE_OPENED, NOW - 5))
