@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 from structlog.testing import capture_logs
 
 from otpost_worker.sender_reports import Account
-from otpost_worker.updates import AccountChange, Ignored, NotRequested, Posted, Preference
+from otpost_worker.updates import (
+    AccountChange,
+    Ignored,
+    NotRequested,
+    Posted,
+    Preference,
+    ProviderError,
+    ServiceTrouble,
+)
 from ports_in_memory import ACCEPTED, ACCEPTED_LATER, LOST, NOW, World
 from reports_in_memory import Reporting, report, sent
 
@@ -63,7 +71,7 @@ async def test_an_account_that_is_none_of_ours_is_warned_of_once(place: Implemen
     def change(account_id: str | None) -> tuple[Update, ...]:
         return (AccountChange(account_id, "DISABLED_UPDATE", blocked=False, detail=None, at=NOW + 5),)
 
-    logged = await one_worker_takes(reporting, change("999"), change("999"), change("998"))
+    logged = await one_worker_takes(reporting, change("999"), change("102"), change("999"), change("998"))
     warned = [line["account_id"] for line in logged if line["event"] == "webhook.concerns_nobody"]
     assert warned == ["999", "998"]
 
@@ -133,3 +141,10 @@ async def test_our_own_word_for_an_attempt_counts_before_the_id_of_a_message(pla
     await reporting.post(named_otherwise, token="post-1")
     assert world.heard == ["job-1/1/1/accepted", "job-1/1/1/delivered"]
     assert world.broker.postponed == []
+
+
+async def test_reports_of_one_job_in_one_post_are_told_in_their_order(place: Implementation) -> None:
+    world, reporting = await sent(place)
+    named = [replace(report(status, NOW + 4), message_id=f"wamid.{status}") for status in ("read", "sent", "delivered")]
+    await reporting.post(*named, token="post-1")
+    assert world.heard == ["job-1/1/1/accepted", "job-1/1/1/read", "job-1/1/1/sent", "job-1/1/1/delivered"]
