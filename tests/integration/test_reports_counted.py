@@ -14,8 +14,6 @@ from otpost_worker.updates import (
     NotRequested,
     Posted,
     Preference,
-    ProviderError,
-    ServiceTrouble,
 )
 from ports_in_memory import ACCEPTED, ACCEPTED_LATER, LOST, NOW, World
 from reports_in_memory import Reporting, report, sent

@@ -350,13 +350,20 @@ def test_a_failure_for_a_lost_answer_that_comes_too_late_expires_and_lets_the_bo
 
 
 @pytest.mark.parametrize(
-    ("before", "words"),
-    [(RETRYING, "silently"), (None, "1/retrying"), (Step(None, Next(2, 1, NOW + 6)), "1/retrying")],
+    ("before", "at"),
+    [
+        (RETRYING, "2026-11-23T20:00:01.000Z"),
+        (None, "2026-11-23T20:00:10.000Z"),
+        (Step(None, Next(2, 1, NOW + 6)), "2026-11-23T20:00:10.000Z"),
+    ],
     ids=["told", "nothing known", "not told"],
 )
-def test_a_failure_for_a_lost_answer_is_tried_again_and_told_once(before: Step | None, words: str) -> None:
+def test_a_failure_for_a_lost_answer_is_tried_again_and_told_as_it_was_told_before(
+    before: Step | None, at: str
+) -> None:
     verdict = failed(story(replace(LOST, step=before)), USER_LIMIT)
-    assert told(verdict) == [f"{words}, attempt 2 at 40"]
+    assert told(verdict) == ["1/retrying, attempt 2 at 40"]
+    assert body_of(verdict)["at"] == at
     amendment = amendment_of(verdict)
     assert amendment.change == AttemptChange(State.REFUSED, Kind.USER_LIMIT, verdict.steps[0])
     assert (amendment.end, amendment.reopened, amendment.body) == (None, False, None)
@@ -395,8 +402,9 @@ def test_a_second_taking_back_keeps_the_moment_and_the_report_that_settled_it() 
     settled = Report(NOW + 5, "post-0")
     known = replace(TAKEN, reports={Hearing.SETTLED: settled}, step=Step(RETRYING.event))
     verdict = failed(story(known, end=ACCEPTED), USER_LIMIT)
-    # That it is tried again was told when the answer was lost, under the same id.
-    assert told(verdict) == ["silently, attempt 2 at 40"]
+    # That it is tried again was written down when the answer was lost, under the same id: it is told in those words.
+    assert told(verdict) == ["1/retrying, attempt 2 at 40"]
+    assert verdict.steps[0].event == RETRYING.event
     words = event("job-1/1/1/accepted").body.decode()
     assert amendment_of(verdict).reports[Hearing.SETTLED] == replace(settled, told=words)
 
