@@ -148,6 +148,12 @@ def test_without_a_step_before_it_the_copy_itself_says_how_many_attempts_count()
     assert place(closed, of=2).history == History(5, {})
 
 
+def test_an_attempt_that_a_report_has_settled_hides_nothing_of_what_was_counted_before_it() -> None:
+    first = attempt(1, step=Step(None, Next(2, 4, NOW)))
+    settled = attempt(2, step=Step(event("job-1/1/2/retrying")))
+    assert place(run_of(1, first, settled, attempt(3)), of=3).history.counted == 4
+
+
 def test_only_the_last_attempt_of_the_run_is_the_highest() -> None:
     three = run_of(1, attempt(1), attempt(2), attempt(3))
     assert [place(three, of=number).is_highest for number in (1, 2, 3)] == [False, False, True]

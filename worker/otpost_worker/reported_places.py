@@ -72,8 +72,9 @@ class Place:
     def history(self) -> History:
         """What came before this attempt."""
         before = [one for one in self.run.attempts if one.attempt < self.attempt.attempt]
-        last = before[-1].step if before else None
-        counted = last.next.counted if last and last.next else self.run.envelope.counted
+        # One that a report has settled tells no more what was counted; it only grows.
+        steps = (one.step for one in before)
+        counted = max((step.next.counted for step in steps if step and step.next), default=self.run.envelope.counted)
         return History(counted, dict(Counter(one.kind for one in before if one.kind is not None)))
 
     @property
