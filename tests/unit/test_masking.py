@@ -88,3 +88,11 @@ def test_no_number_is_told_wherever_it_stands(number: str, before: str, after: s
 def test_a_line_can_be_written_and_shown(text: str) -> None:
     line = one_line(text, 40)
     assert line is None or (line.isprintable() and len(line.encode()) > 0)
+
+
+def test_of_a_text_about_a_known_message_no_more_is_kept_than_of_any_other() -> None:
+    assert without("a" * 301, number="+12015553931", code="493817") == "a" * 300
+
+
+def test_what_cannot_be_printed_is_a_space() -> None:
+    assert one_line("a\x1bb\nc", 300) == "a b c"

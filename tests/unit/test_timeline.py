@@ -146,6 +146,33 @@ def test_each_outcome_has_its_words(state: State, text: str) -> None:
     assert told([run_of(attempt(1, state, THEN))], None)[-1] == (0.5, text)
 
 
+def test_each_moment_says_what_it_is_and_whom_it_is_about() -> None:
+    read = replace(ACCEPTED, reports={Hearing.READ: Report(THEN + 30, "post-1")})
+    run = run_of(REFUSED, read, end=end_step(2, "failed"), ended_at=THEN + 4.6)
+    known = [
+        (one.what.value, one.run, one.attempt) for one in timeline([run], [result("job-1/2/7/expired", THEN + 60)])
+    ]
+    assert known == [
+        ("published", None, None), ("claimed", 1, 1), ("outcome", 1, 1), ("due", 1, 2), ("claimed", 1, 2),
+        ("outcome", 1, 2), ("ended", 1, None), ("reported", 1, 2), ("result", 2, 7), ("dead_letter", 1, 2),
+    ]  # fmt: skip
+    assert "the provider reports that it was read" in told([run], None)[7][1]
+
+
+def test_without_the_time_of_its_publishing_a_job_begins_with_its_first_claim() -> None:
+    unknown = replace(ENVELOPE, published_at=None)
+    (first, *_) = timeline([run_of(REFUSED, envelope=unknown)], None)
+    assert (first.what.value, first.at) == ("claimed", THEN + 1)
+
+
+@pytest.mark.parametrize(("end", "ended_at"), [(None, THEN + 5), (end_step(2, "accepted"), None)])
+def test_a_run_is_told_to_end_only_where_both_its_end_and_its_moment_are_known(
+    end: Step | None, ended_at: float | None
+) -> None:
+    moments = timeline([run_of(REFUSED, ACCEPTED, end=end, ended_at=ended_at)], None)
+    assert "ended" not in [one.what.value for one in moments]
+
+
 def test_what_the_ledger_has_forgotten_is_told_from_the_results() -> None:
     error = {"kind": "unavailable", "code": 131000, "detail": "try again"}
     results = [
