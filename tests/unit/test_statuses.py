@@ -306,6 +306,7 @@ def test_a_failure_of_an_attempt_that_is_no_end_waits_for_nobody() -> None:
 
 
 DELIVERED: Final = {Hearing.DELIVERED: Report(NOW + 3, "post-0")}
+FAILURE: Final = {Hearing.FAILED: Report(NOW + 3, "post-0", USER_LIMIT)}
 
 
 @pytest.mark.parametrize(
@@ -327,6 +328,16 @@ def test_of_a_failure_that_changes_nothing_it_is_only_noted_that_it_came(known: 
     amendment = amendment_of(verdict)
     expected = {**known.runs[0].attempts[0].reports, Hearing.FAILED: Report(NOW + 4, "post-1", error)}
     assert amendment == Amendment(1, 1, expected, "wamid.told", undelivered=known.runs[0].undelivered)
+
+
+def test_a_failure_says_whether_a_delivery_overrules_it_also_when_it_comes_again() -> None:
+    delivered = story(replace(TAKEN, reports=DELIVERED), end=ACCEPTED)
+    assert failed(delivered).overruled
+    assert not failed(story(TAKEN, end=ACCEPTED)).overruled
+    assert failed(story(replace(TAKEN, reports={**DELIVERED, **FAILURE}), end=ACCEPTED), token="post-0").overruled
+    assert not failed(story(replace(TAKEN, reports=FAILURE), end=ACCEPTED), token="post-0").overruled
+    both = story(replace(TAKEN, reports={**DELIVERED, **FAILURE}), end=ACCEPTED)
+    assert not arrived(both, token="post-0").overruled
 
 
 def test_a_failure_leaves_a_delivered_run_delivered() -> None:
@@ -522,9 +533,6 @@ def test_an_acceptance_that_is_no_longer_the_end_is_repeated_without_its_check()
     assert again(story(taken_back), Hearing.SENT) == ["1/accepted", "1/sent"]
     replaced = story(taken_back, attempt(2), end=Step(event("job-1/1/2/accepted")))
     assert again(replaced, Hearing.SENT) == ["1/accepted", "1/sent"]
-
-
-FAILURE: Final = {Hearing.FAILED: Report(NOW + 3, "post-0", USER_LIMIT)}
 
 
 @pytest.mark.parametrize("state", [State.TAKEN_BACK, State.REFUSED])
