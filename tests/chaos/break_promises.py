@@ -176,7 +176,7 @@ BREACHES: Final = (
                 "",
             ),
         ),
-        seeds=(8, 16, 20),
+        seeds=(28, 36),
         says="and never told",
     ),
     Breach(
