@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import orjson
 
-from message_schemas import assert_result
+from message_schemas import assert_result, problems_of
 from otpost.event import EventName, SenderEvent
 from otpost.result import EVENT_TYPE, RESULT_TYPE
 from service import PATIENCE_S, STREAM, Amqp
@@ -49,11 +49,14 @@ async def publish_results(amqp: Amqp, *numbers: int) -> None:
         await amqp.publish(body, exchange=STREAM, key="default.accepted", message_id=event_id, kind=RESULT_TYPE)
 
 
-async def publish_event(amqp: Amqp) -> None:
-    """Publish what happened to a sender: no result, though it comes the same way."""
+async def publish_event(amqp: Amqp, **changes: object) -> None:
+    """Publish what happened to a sender, as a worker would: no result, though it comes the same way."""
     moment = datetime.fromtimestamp(time.time(), UTC)
-    event = SenderEvent(event_id="default/halted/1", sender="default", name=EventName.HALTED, at=moment)
-    await amqp.publish(event.to_json(), exchange=STREAM, key=event.routing_key, kind=EVENT_TYPE)
+    halted = {"event_id": "default/halted/1", "sender": "default", "name": EventName.HALTED, "at": moment}
+    event = SenderEvent.model_validate(halted | changes)
+    body = event.to_json()
+    assert not problems_of(EVENT_TYPE, body)
+    await amqp.publish(body, exchange=STREAM, key=event.routing_key, message_id=event.event_id, kind=EVENT_TYPE)
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Reading results: from the stream, or from a queue of one's own."""
+"""Reading results, and what happened to senders: from the stream, or from a queue of one's own."""
 
 from __future__ import annotations
 
@@ -7,18 +7,27 @@ import random
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from otpost import rabbitmq
 from otpost.errors import BrokerUnreachable, QueueRefused
-from otpost.result import RESULT_TYPE, OtpResult, UnreadableResult
+from otpost.event import SenderEvent, UnreadableEvent
+from otpost.result import EVENT_TYPE, RESULT_TYPE, OtpResult, UnreadableResult
 from otpost.topology import RESULTS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
     from aio_pika.abc import AbstractConnection
     from aiormq.abc import DeliveredMessage
+
+    Kinds = Mapping[str, Callable[[bytes], "T"]]
+    """The types of message that are read, each with what parses it; all others are left out."""
+
+T = TypeVar("T")
+
+RESULTS_ONLY: Final[Kinds[OtpResult]] = {RESULT_TYPE: OtpResult.parse}
+WITH_EVENTS: Final[Kinds[OtpResult | SenderEvent]] = {RESULT_TYPE: OtpResult.parse, EVENT_TYPE: SenderEvent.parse}
 
 _PREFETCH: Final = 200
 _PAUSE_S: Final = (0.2, 5.0)
@@ -47,7 +56,7 @@ class Position:
         return replace(self, since=now) if self.since == "next" else self
 
 
-async def read_results(
+def read_results(
     url: str,
     position: Position,
     *,
@@ -55,14 +64,27 @@ async def read_results(
     on_lost: Callable[[str], None] | None = None,
     on_unreadable: Callable[[str], None] | None = None,
 ) -> AsyncGenerator[OtpResult]:
-    """Yield results from *position* on, for ever, over as many connections as it takes.
+    """Yield results alone, as ``read_told`` does."""
+    return read_told(url, position, RESULTS_ONLY, timeout_s=timeout_s, on_lost=on_lost, on_unreadable=on_unreadable)
+
+
+async def read_told(
+    url: str,
+    position: Position,
+    kinds: Kinds[T],
+    *,
+    timeout_s: float,
+    on_lost: Callable[[str], None] | None = None,
+    on_unreadable: Callable[[str], None] | None = None,
+) -> AsyncGenerator[T]:
+    """Yield messages of those *kinds* from *position* on, for ever, over as many connections as it takes.
 
     Messages of other types are left out. *on_lost* is called with the reason each time a connection is lost, and not
-    again until there was another one. *on_unreadable* is called with what is wrong with a result that is none, which
-    is left out then; without it, that is raised, and a queue of one's own has it no longer.
+    again until there was another one. *on_unreadable* is called with what is wrong with a message that is not what it
+    says, which is left out then; without it, that is raised, and a queue of one's own has it no longer.
 
     :raises BrokerUnreachable: the very first connection failed. :raises QueueRefused: nothing to read there.
-    :raises UnreadableResult: such a result.
+    :raises UnreadableResult: such a result. :raises UnreadableEvent: such an event.
     """
     connected_once = connected = False
     while True:
@@ -72,13 +94,13 @@ async def read_results(
                 position = position.begun(datetime.now(UTC))
                 async for message in feed:
                     try:
-                        result = _result_in(message, on_unreadable)
-                    except UnreadableResult:
+                        told = _told_in(message, kinds, on_unreadable)
+                    except (UnreadableResult, UnreadableEvent):
                         await feed.acknowledge(message)
                         await feed.close()  # which waits until the acknowledgement has gone out too
                         raise
-                    if result is not None:
-                        yield result
+                    if told is not None:
+                        yield told
                     await feed.acknowledge(message)
                     position = position.past(_offset(message))
             reason = "the connection was lost"
@@ -93,7 +115,7 @@ async def read_results(
         await asyncio.sleep(random.uniform(*_PAUSE_S))  # noqa: S311 - spreads reconnects, keeps no secret
 
 
-async def read_kept_results(
+def read_kept_results(
     url: str,
     since: datetime | Literal["first"],
     *,
@@ -101,13 +123,26 @@ async def read_kept_results(
     job_id: str | None = None,
     on_unreadable: Callable[[str], None] | None = None,
 ) -> AsyncGenerator[OtpResult]:
-    """Yield what the stream holds now, from *since* on, and come to an end; with *job_id*, only of that job.
+    """Yield results alone, as ``read_kept`` does."""
+    return read_kept(url, since, RESULTS_ONLY, timeout_s=timeout_s, job_id=job_id, on_unreadable=on_unreadable)
 
-    What is no result is treated as in ``read_results``. A stream does not tell where it ends; but its last chunk can be
-    asked for, and the last message in that is the end.
+
+async def read_kept(
+    url: str,
+    since: datetime | Literal["first"],
+    kinds: Kinds[T],
+    *,
+    timeout_s: float,
+    job_id: str | None = None,
+    on_unreadable: Callable[[str], None] | None = None,
+) -> AsyncGenerator[T]:
+    """Yield what the stream holds now, from *since* on, and come to an end; with *job_id*, only what tells of that job.
+
+    What is of another kind, or not what it says, is treated as in ``read_told``. A stream does not tell where it ends;
+    but its last chunk can be asked for, and the last message in that is the end.
 
     :raises BrokerUnreachable: no connection. :raises QueueRefused: there is no stream.
-    :raises ConnectionLost: before the end was reached. :raises UnreadableResult: as ``read_results``.
+    :raises ConnectionLost: before the end was reached. :raises UnreadableResult, UnreadableEvent: as ``read_told``.
     """
     async with _open_feed(url, Position(None, "last"), timeout_s=timeout_s) as feed:
         end = -1
@@ -124,10 +159,10 @@ async def read_kept_results(
                 return  # nothing is as young as *since*
             if message is None:
                 raise rabbitmq.ConnectionLost(_STOPPED)
-            # An event's id, which is the message's, begins with its job's: what is not asked for need not be parsed.
-            is_asked_for = job_id is None or str(message.header.properties.message_id).startswith(f"{job_id}/")
-            if is_asked_for and (result := _result_in(message, on_unreadable)) is not None:
-                yield result
+            # What is not asked for need not be parsed.
+            is_asked_for = job_id is None or _tells_of(job_id, message)
+            if is_asked_for and (told := _told_in(message, kinds, on_unreadable)) is not None:
+                yield told
             await feed.acknowledge(message)
             read = _offset(message)
 
@@ -143,23 +178,34 @@ async def _next_kept(feed: _Feed, timeout_s: float) -> DeliveredMessage | None:
     return message
 
 
-def _result_in(message: DeliveredMessage, on_unreadable: Callable[[str], None] | None) -> OtpResult | None:
-    """Read the result; None where the message is something else, or *on_unreadable* was told that it is none.
+def _tells_of(job_id: str, message: DeliveredMessage) -> bool:
+    """Tell by its id, ``<job_id>/<run>/<attempt>/<status or name>``, whether a message tells of the job."""
+    first, *_, last = str(message.header.properties.message_id).split("/")
+    # What tells of a sender, which may be called as the job is, ends in a time.
+    return first == job_id and not last.isdecimal()
 
-    :raises UnreadableResult: it is none, and nobody was to be told.
+
+def _told_in(message: DeliveredMessage, kinds: Kinds[T], on_unreadable: Callable[[str], None] | None) -> T | None:
+    """Read the message; None where it is of no such kind, or *on_unreadable* was told that it is not what it says.
+
+    :raises UnreadableResult, UnreadableEvent: it is not, and nobody was to be told.
     """
     properties = message.header.properties
-    if properties.message_type != RESULT_TYPE:
+    kind = properties.message_type or ""
+    parse = kinds.get(kind)
+    if parse is None:
         return None
     try:
-        return OtpResult.parse(message.body)
-    except UnreadableResult:
-        trouble = (
-            f"the message {properties.message_id!r} says that it is an {RESULT_TYPE}, but cannot be read as one: does "
-            "something newer, or somebody else, publish results here?"
-        )
+        return parse(message.body)
+    except (UnreadableResult, UnreadableEvent) as error:
+        unreadable = type(error)
+    what = "events" if kind == EVENT_TYPE else "results"
+    trouble = (
+        f"the message {properties.message_id!r} says that it is an {kind}, but cannot be read as one: does something "
+        f"newer, or somebody else, publish {what} here?"
+    )
     if on_unreadable is None:
-        raise UnreadableResult(trouble)
+        raise unreadable(trouble)
     on_unreadable(trouble)
     return None
 

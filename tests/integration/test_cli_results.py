@@ -18,7 +18,7 @@ from command import finished, otpost, started_otpost
 from otpost import Producer
 from otpost.rabbitmq import ConnectionLost
 from otpost.results import read_kept_results
-from published_results import accepted_result, closing, publish_results
+from published_results import accepted_result, closing, publish_event, publish_results
 from service import PATIENCE_S, STREAM, Amqp, declare_topology
 
 if TYPE_CHECKING:
@@ -189,6 +189,121 @@ async def test_a_result_that_cannot_be_read_is_warned_of_once_and_the_others_are
         "otpost: the message 'odd/1/1/seen' says that it is an otpost.result.v1, but cannot be read as one: does "
         "something newer, or somebody else, publish results here? It is left out"
     )
+
+
+NOT_REQUESTED: Final = {
+    "event_id": "job-1/1/1/code_not_requested", "name": "code_not_requested", "job_id": "job-1",
+    "detail": "the recipient says that they did not ask for this code: let it expire",
+}  # fmt: skip
+OF_A_TEMPLATE: Final = {
+    "event_id": "de/login/en_US/halted/1", "sender": "de", "template": "login", "language": "en_US",
+    "error": {"kind": "template", "code": 132015, "title": "The template is PAUSED"},
+}  # fmt: skip
+SLOWED: Final = {
+    "event_id": "default/slowed/1", "name": "slowed",
+    "detail": "40 messages a second from now on, growing back step by step",
+    "error": {"kind": "throughput", "code": 130429, "title": "Rate limit hit", "detail": "Message failed to send"},
+}  # fmt: skip
+
+
+async def test_what_happened_to_senders_stands_between_the_results_where_it_is_asked_for(
+    vhost: Vhost, amqp: Amqp
+) -> None:
+    await publish_event(amqp, at=datetime.now(UTC) - timedelta(hours=3))
+    await publish_results(amqp, 1)
+    await publish_event(amqp, **NOT_REQUESTED)
+    await publish_event(amqp, **OF_A_TEMPLATE)
+    await publish_results(amqp, 2)
+    options = [
+        [],
+        ["--events"],
+        ["--events", "--status", "failed"],
+        ["--events", "--sender", "default", "--since", "1h"],
+        ["--events", "--sender", "de"],
+        ["--status", "accepted"],
+    ]
+    environment = {"OTPOST_BROKER_URL": vhost.url}
+    all_done = await asyncio.gather(
+        *(otpost("results", "--json", *chosen, environment=environment) for chosen in options)
+    )
+    assert [(done.status, done.err) for done in all_done] == [(0, "")] * 6
+    old, first, second = "default/halted/1", "job-1/1/1/accepted", "job-2/1/1/accepted"
+    not_requested, template = "job-1/1/1/code_not_requested", "de/login/en_US/halted/1"
+    assert [[one["event_id"] for one in done.objects] for done in all_done] == [
+        [first, second],
+        [old, first, not_requested, template, second],
+        [old, not_requested, template],
+        [first, not_requested, second],
+        [template],
+        [first, second],
+    ]
+    # What has a name is an event, and what has a status a result.
+    assert [(one.get("name"), one.get("status")) for one in all_done[1].objects] == [
+        ("halted", None), (None, "accepted"), ("code_not_requested", None), ("halted", None), (None, "accepted"),
+    ]  # fmt: skip
+    [of_template] = all_done[4].objects
+    assert of_template.pop("at").endswith("Z")
+    assert of_template == {
+        "event_id": "de/login/en_US/halted/1", "sender": "de", "name": "halted", "template": "login",
+        "language": "en_US", "job_id": None, "detail": None,
+        "error": {
+            "kind": "template", "code": 132015, "title": "The template is PAUSED", "detail": None,
+            "http_status": None, "provider_trace_id": None,
+        },
+    }  # fmt: skip
+
+
+async def test_a_line_for_people_tells_what_happened_to_which_sender_and_why(vhost: Vhost, amqp: Amqp) -> None:
+    await publish_event(amqp, **NOT_REQUESTED)
+    await publish_event(amqp, **OF_A_TEMPLATE)
+    await publish_event(amqp, **SLOWED)
+    await publish_event(amqp, event_id="default/resumed/1", name="resumed", template="t" * 512, detail="[red]")
+    done = await otpost("results", "--events", environment={"OTPOST_BROKER_URL": vhost.url})
+    assert (done.status, done.err) == (0, "")
+    times, lines = zip(*(line.split("  ", 1) for line in done.out.splitlines()), strict=True)
+    assert [len(time_of_day) for time_of_day in times] == [len("23:31:30.000")] * 4
+    assert list(lines) == [
+        (
+            "code_not_requested  default  the recipient says that they did not ask for this code: let it expire  "
+            "job job-1"
+        ),
+        "halted     de  login (en_US)  template 132015: The template is PAUSED",
+        (
+            "slowed     default  40 messages a second from now on, growing back step by step  throughput 130429: "
+            "Message failed to send"
+        ),
+        f"resumed    default  {'t' * 512}  [red]",
+    ]
+
+
+@pytest.mark.parametrize("events", [["--events"], []])
+async def test_what_happens_to_senders_is_followed_and_what_cannot_be_read_of_it_is_warned_of_if_it_is_asked_for(
+    vhost: Vhost, amqp: Amqp, events: list[str]
+) -> None:
+    environment = {"OTPOST_BROKER_URL": vhost.url}
+    await publish_results(amqp, 1)
+    async with started_otpost("results", "-f", "--since", "1h", "--json", *events, environment=environment) as process:
+        async with asyncio.timeout(PATIENCE_S):
+            lines = [await process.stdout.readline()]
+            await amqp.publish(
+                b'{"name": "sold"}', exchange=STREAM, key="default.event.sold", message_id="default/sold/1",
+                kind="otpost.event.v1",
+            )  # fmt: skip
+            await publish_event(amqp)
+            await publish_results(amqp, 2)
+            lines += [await process.stdout.readline() for _ in ([1, 2] if events else [2])]
+        process.send_signal(signal.SIGINT)
+        done = await finished(process)
+    ids = [orjson.loads(line)["event_id"] for line in lines]
+    if events:
+        assert ids == ["job-1/1/1/accepted", "default/halted/1", "job-2/1/1/accepted"]
+        assert done.err.rstrip("\n") == (
+            "otpost: the message 'default/sold/1' says that it is an otpost.event.v1, but cannot be read as one: does "
+            "something newer, or somebody else, publish events here? It is left out"
+        )
+    else:
+        assert ids == ["job-1/1/1/accepted", "job-2/1/1/accepted"]
+        assert done.err.strip() == ""
 
 
 async def test_what_comes_while_the_connection_is_lost_is_read_even_if_nothing_was_read_before(
