@@ -16,7 +16,8 @@ from otpost_worker.pacing import Lane
 from otpost_worker.ports import Entry
 from otpost_worker.standing import Heard, Signal
 from ports_in_memory import NOW
-from service import CODE, NUMBER, declare_topology, job_body, running_service
+from published_results import publish_event
+from service import CODE, NUMBER, STREAM, Amqp, declare_topology, job_body, running_service
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,6 +107,44 @@ async def test_a_job_that_is_being_sent_and_one_that_waits_for_its_retry(vhost: 
     assert told(slow)[0] == ("published", None, "it is published")
     assert told(slow)[1] == ("claimed", 1, "a worker claims it for a request")
     assert told(slow)[2][2].startswith("the worker that has claimed attempt 1 and is sending it; the claim ends in ")
+
+
+async def test_a_code_that_its_recipient_had_not_requested(vhost: Vhost, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    await asyncio.to_thread(elsewhere.mkdir)
+    said = "the recipient says that they did not ask for this code: let it expire"
+    not_requested = {"name": "code_not_requested", "detail": said}
+    async with running_service(vhost, tmp_path) as service:
+        for job_id in ("default", "job-1"):
+            await service.publish(job_body(id=job_id))
+            await service.wait_for_result(job_id, "accepted")
+        for job_id in ("job-1", "job-2", "job-1"):
+            event_id = f"{job_id}/1/1/code_not_requested"
+            await publish_event(service.amqp, event_id=event_id, job_id=job_id, **not_requested)
+    async with Amqp.connect(vhost.url) as amqp:
+        # The sender has the name of the other job.
+        await publish_event(amqp)
+        unreadable = "default/sold/1790000000000"
+        await amqp.publish(
+            b"{}", exchange=STREAM, key="default.event.sold", message_id=unreadable, kind="otpost.event.v1"
+        )
+        environment = settings(vhost, tmp_path)
+        done, named_so, forgotten, for_people = await asyncio.gather(
+            otpost("explain", "job-1", "--json", environment=environment),
+            otpost("explain", "default", "--json", environment=environment),
+            otpost("explain", "job-2", "--json", environment=settings(vhost, elsewhere)),
+            otpost("explain", "job-2", environment=settings(vhost, elsewhere)),
+        )
+    assert told(done)[-3:] == [
+        ("ended", None, "the run ends as accepted; result 'accepted' published"),
+        ("event", 1, f"{said}; event 'code_not_requested' published"),
+        ("waits_for", None, "nothing: it has ended as accepted"),
+    ]
+    assert [what for what, _, _ in told(named_so)] == ["made", "claimed", "outcome", "ended", "waits_for"]
+    # Of this job nothing else is known.
+    [event] = forgotten.objects
+    assert (forgotten.status, event["what"], event["run"], event["attempt"]) == (0, "event", 1, 1)
+    assert for_people.out.splitlines()[0] == "job job-2  sender default"
 
 
 async def requested(service: Service, callback: str) -> None:

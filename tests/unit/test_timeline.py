@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from known_states import end_step, event, retry_step
+from otpost.event import SenderEvent
 from otpost.result import OtpResult
 from otpost_worker.attempts import State
 from otpost_worker.envelope import Envelope, Step, Watch
@@ -224,6 +225,72 @@ def test_what_the_provider_holds_is_told_with_the_end() -> None:
     assert told([run_of(ACCEPTED, end=held, ended_at=THEN + 4.6)], None)[-1] == (
         4.6, "the run ends as accepted, held by the provider (held_for_quality_assessment)",
     )  # fmt: skip
+
+
+def sender_event(event_id: str, at: float, **fields: object) -> SenderEvent:
+    name = event_id.rpartition("/")[2]
+    known: dict[str, object] = {"event_id": event_id, "sender": "default", "name": name}
+    return SenderEvent.model_validate(known | {"at": datetime.fromtimestamp(at, UTC)} | fields)
+
+
+NOT_ASKED_FOR: Final = "the recipient says that they did not ask for this code: let it expire"
+NOT_REQUESTED: Final = sender_event("job-1/1/2/code_not_requested", THEN + 5, detail=NOT_ASKED_FOR)
+
+
+def test_a_code_that_nobody_had_requested_is_told_once_behind_the_reports_of_its_second() -> None:
+    reports = {Hearing.DELIVERED: Report(THEN + 5, "t-1"), Hearing.READ: Report(THEN + 6, "t-2")}
+    run = run_of(replace(ACCEPTED, reports=reports), end=end_step(2, "accepted"), ended_at=THEN + 4.6)
+    moments = timeline([run], None, [NOT_REQUESTED, NOT_REQUESTED])[-3:]
+    assert [(moment.at - THEN, moment.what.value, moment.run, moment.attempt) for moment in moments] == [
+        (5.0, "reported", 1, 2), (5.0, "event", 1, 2), (6.0, "reported", 1, 2),
+    ]  # fmt: skip
+    assert moments[1].text == f"{NOT_ASKED_FOR}; event 'code_not_requested' published"
+
+
+def test_an_event_that_seems_to_come_before_its_attempt_stands_behind_it() -> None:
+    # The provider tells whole seconds of another clock.
+    early = replace_at(NOT_REQUESTED, THEN + 2)
+    run = run_of(REFUSED, ACCEPTED, end=end_step(2, "accepted"), ended_at=THEN + 4.6)
+    assert [text for _, text in told_with(early, [run])] == [
+        "it is published",
+        "a worker claims it for a request",
+        "the provider did not take it",
+        "the next attempt is due",
+        "a worker claims it for a request",
+        f"{NOT_ASKED_FOR}; event 'code_not_requested' published",
+        "the provider took it, message id …AgARGBI5",
+        "the run ends as accepted",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (sender_event("job-1/1/1/category_changed", THEN + 5, error={"kind": "user_limit", "code": 131049}),
+            "user_limit 131049; event 'category_changed' published"),
+        (sender_event("job-1/1/1/code_not_requested", THEN + 5), "event 'code_not_requested' published"),
+        (sender_event(f"job-1/1/{'9' * 5000}/halted", THEN + 5), "event 'halted' published"),
+    ],
+    ids=["an error", "nothing said", "an id that is none of ours"],
+)  # fmt: skip
+def test_of_an_event_that_says_little_that_is_told(event: SenderEvent, text: str) -> None:
+    assert told_with(event, [])[-1] == (5.0, text)
+
+
+def test_an_event_of_a_job_that_the_ledger_has_forgotten_stands_behind_its_making() -> None:
+    made = result("job-1/1/2/accepted", THEN + 6, latency_ms=500)
+    moments = timeline([], [made], [NOT_REQUESTED])
+    assert [(moment.at - THEN, moment.what.value) for moment in moments] == [
+        (5.5, "made"), (5.0, "event"), (6.0, "result"),
+    ]  # fmt: skip
+
+
+def told_with(event: SenderEvent, runs: Sequence[RunStory]) -> list[tuple[float, str]]:
+    return [(round(moment.at - THEN, 3), moment.text) for moment in timeline(runs, None, [event])]
+
+
+def replace_at(event: SenderEvent, at: float) -> SenderEvent:
+    return event.model_copy(update={"at": datetime.fromtimestamp(at, UTC)})
 
 
 # -- what it waits for ---------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ What both know is one moment.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
@@ -19,6 +20,7 @@ from otpost_worker.stories import Hearing
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from otpost.event import SenderEvent
     from otpost.result import ResultError
     from otpost_worker.envelope import Step
     from otpost_worker.outcome import Error
@@ -34,6 +36,7 @@ _REPORTS: Final = {
     Hearing.UNDELIVERED: "it counts as undelivered",
 }
 _BY_THE_PROVIDERS_CLOCK: Final = frozenset({Status.SENT, Status.DELIVERED, Status.READ})
+_PLACE_OF_EVENT: Final = re.compile(r"[^/]+/([0-9]{1,9})/([0-9]{1,9})/[a-z_]+")
 # The provider tells when something happened in whole seconds, rounded down.
 _PROVIDERS_SECOND_S: Final = 1.0
 
@@ -50,6 +53,7 @@ class What(StrEnum):
     ENDED = "ended"
     DEAD_LETTER = "dead_letter"
     RESULT = "result"
+    EVENT = "event"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +71,10 @@ class Moment:
     behind: float = 0.0
 
 
-def timeline(runs: Sequence[RunStory], results: Iterable[OtpResult] | None) -> list[Moment]:
-    """Put everything in order; *results*: None where they could not be read."""
+def timeline(
+    runs: Sequence[RunStory], results: Iterable[OtpResult] | None, events: Iterable[SenderEvent] = ()
+) -> list[Moment]:
+    """Put everything in order; *results*: None where they could not be read. *events* of its sender that it led to."""
     told = None if results is None else {result.event_id: result for result in results}
     moments = [moment for run in runs for moment in _run(run, told)]
     begin = _made((told or {}).values()) or _published(runs)
@@ -79,6 +85,9 @@ def timeline(runs: Sequence[RunStory], results: Iterable[OtpResult] | None) -> l
         if event_id not in recorded and not event_id.endswith(reported):
             # Nothing is told of a job before there is one.
             moments.append(replace(_result(result), behind=begin[0].at if begin else 0.0))
+    # Behind the reports: an attempt was delivered before its recipient could say anything of it.
+    for event in {event.event_id: event for event in events}.values():
+        moments.append(_event(event, runs, behind=begin[0].at if begin else 0.0))
     # Python's sort keeps the order of what happened at the same moment.
     return sorted(moments, key=lambda moment: max(moment.at, moment.behind))
 
@@ -223,3 +232,17 @@ def _result(result: OtpResult) -> Moment:
     if result.provider_message_id is not None:
         text += f", message id …{result.provider_message_id[-_ID_ENDS:]}"
     return Moment(result.at.timestamp(), What.RESULT, text, result.run, result.attempt)
+
+
+def _event(event: SenderEvent, runs: Iterable[RunStory], *, behind: float) -> Moment:
+    """What the job led to for its sender, of which the ledger keeps nothing with the job.
+
+    Its id, ``<job_id>/<run>/<attempt>/<name>``, tells the attempt; its time is the provider's, as a report's is.
+    """
+    at, place = event.at.timestamp(), _PLACE_OF_EVENT.fullmatch(event.event_id)
+    run, attempt = map(int, place.groups()) if place is not None else (None, None)
+    for one in (one for story in runs if story.run == run for one in story.attempts if one.attempt == attempt):
+        behind = max(behind, _behind(one, at))
+    said = event.detail or (_error(event.error) if event.error else "")
+    published = f"event {event.name.value!r} published"
+    return Moment(at, What.EVENT, f"{said}; {published}" if said else published, run, attempt, behind)

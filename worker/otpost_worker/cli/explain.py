@@ -12,7 +12,8 @@ from rich.table import Table
 
 from otpost.errors import OtpostError
 from otpost.job import is_job_id
-from otpost.results import read_kept_results
+from otpost.result import OtpResult
+from otpost.results import WITH_EVENTS, read_kept
 from otpost.times import rfc3339
 from otpost_worker.brokers.rabbitmq.foreign import tolerate_foreign_messages
 from otpost_worker.cli.context import (
@@ -34,7 +35,7 @@ from otpost_worker.waiting import waits_for, waits_unclaimed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from otpost.result import OtpResult
+    from otpost.event import SenderEvent
     from otpost_worker.ports import SenderReport
     from otpost_worker.settings import Settings
     from otpost_worker.stories import RunStory
@@ -46,17 +47,21 @@ _DAY: Final = timedelta(days=1)
 
 @dataclass
 class _Known:
-    """What was found out about a job; *missing* says what could not be asked. *results*: None where they are."""
+    """What was found out about a job; *missing* says what could not be asked.
+
+    *results*: None where they, and the *events* of senders between them, are among that.
+    """
 
     runs: tuple[RunStory, ...] = ()
     turn: float | None = None
     reports: dict[str, SenderReport] = field(default_factory=dict)
     results: list[OtpResult] | None = None
+    events: list[SenderEvent] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
     @property
     def is_nothing(self) -> bool:
-        return not self.runs and not self.results and self.turn is None
+        return not self.runs and not self.results and not self.events and self.turn is None
 
 
 @click.command()
@@ -84,7 +89,7 @@ def explain(job_id: str, since: timedelta, as_json: bool) -> int:
     if known.is_nothing:
         click.echo(f"otpost: {_nothing(job_id, since, known)}", err=True)
         return 1
-    moments, waits = timeline(known.runs, known.results), _waits(known, time.time())
+    moments, waits = timeline(known.runs, known.results, known.events), _waits(known, time.time())
     if as_json:
         _print_json(job_id, moments, waits)
     else:
@@ -104,11 +109,18 @@ async def _ask(settings: Settings, job_id: str, since: timedelta) -> _Known:
     tolerate_foreign_messages()
     begin, unreadable = datetime.now(UTC) - since, list[str]()
     try:
-        events = read_kept_results(
-            broker_url(settings), begin, timeout_s=_TIMEOUT_S, job_id=job_id, on_unreadable=unreadable.append
+        kept = read_kept(
+            broker_url(settings),
+            begin,
+            WITH_EVENTS,
+            timeout_s=_TIMEOUT_S,
+            job_id=job_id,
+            on_unreadable=unreadable.append,
         )
         # The stream is entered at a chunk, whose first results may be older than what was asked for.
-        known.results = [result async for result in events if result.at >= begin]
+        told = [one async for one in kept if one.at >= begin]
+        known.results = [one for one in told if isinstance(one, OtpResult)]
+        known.events = [one for one in told if not isinstance(one, OtpResult)]
     except OtpostError as error:
         known.missing.append(f"the results cannot be read: {error}")
     if unreadable:
@@ -153,7 +165,8 @@ def _waits(known: _Known, now: float) -> list[str]:
 
 def _print(job_id: str, known: _Known, moments: Sequence[Moment], waits: Sequence[str]) -> None:
     results = known.results or []
-    sender = known.runs[-1].envelope.sender if known.runs else results[-1].sender if results else "?"
+    told: list[OtpResult | SenderEvent] = [*known.events, *results]
+    sender = known.runs[-1].envelope.sender if known.runs else told[-1].sender if told else "?"
     to = next((result.to for result in results if result.to), None)
     out().print(f"[bold]job {plain(job_id)}[/]  sender {plain(sender)}" + (f"  to {plain(to)}" if to else ""))
     table = Table(show_header=False, box=None, pad_edge=False)
