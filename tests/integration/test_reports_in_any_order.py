@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING, Final
 
@@ -68,8 +68,7 @@ class Course:
         run = int(callback.split("/")[1]) if "/" in callback else 1
         delivered = [event for event in self.world.heard if event.endswith(("/delivered", "/read"))]
         assert not delivered, f"run {run} is sent although it was heard: {delivered}"
-        number = len(self.world.provider.requests)
-        answer: Outcome = self.dice.choices((Accepted(f"wamid.{number}"), LOST, UNAVAILABLE), weights=(6, 4, 1))[0]
+        answer: Outcome = self.dice.choices((Accepted(_wamid(callback)), LOST, UNAVAILABLE), weights=(6, 4, 1))[0]
         self.world.provider.answers = [answer]
         if answer is not UNAVAILABLE and (answer is not LOST or self.dice.random() < 0.7):
             self._take(callback)
@@ -81,6 +80,7 @@ class Course:
         self.taken.append(callback)
         for status, code, after_s in self.dice.choice(PLANS):
             told = report(status, self.world.clock.now + after_s, callback=callback, code=code)
+            told = replace(told, message_id=_wamid(callback))
             self.posted.append(told)
             for _ in range(self.dice.choice((1, 1, 2))):
                 token = f"post-{len(self.posted)}-{self.dice.random()}"
@@ -166,11 +166,11 @@ class Course:
         failed = {told.callback for told in self.posted if told.status is Reported.FAILED}
         for run_number, messages in Counter(self._run_of(one) for one in self.taken if one not in failed).items():
             assert messages <= 2, f"run {run_number} was sent {messages} times"
-        # Whatever has failed for good, by whichever way, can be replayed.
+        # Whatever has failed for good can be replayed; and nothing else, but what was delivered before that was told.
         gone = [event for event in heard if event.endswith("/failed")]
         assert not gone or self.world.letters
-        if not gone and not any(event.endswith("/undelivered") for event in heard):
-            assert self.world.letters == []
+        if not gone and not any(event.endswith(("/undelivered", "/delivered", "/read")) for event in heard):
+            assert self.world.letters == [], self.world.letters
 
     def _judge_ends(self, run: int, heard: Sequence[str]) -> None:
         of_run = [event for event in heard if event.startswith(f"job-1/{run}/")]
@@ -209,6 +209,10 @@ class Course:
     @staticmethod
     def _run_of(callback: str) -> str:
         return callback.split("/")[1] if "/" in callback else "1"
+
+
+def _wamid(callback: str) -> str:
+    return f"wamid.of.{callback}"
 
 
 async def holds_for(place: Implementation, seed: int) -> None:

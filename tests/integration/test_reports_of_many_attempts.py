@@ -168,6 +168,32 @@ async def test_a_retry_that_was_written_down_and_told_to_nobody_is_told_when_the
     ]  # fmt: skip
 
 
+async def test_that_an_attempt_was_taken_back_is_told_before_the_end_that_a_report_of_an_earlier_one_brings(
+    place: Implementation,
+) -> None:
+    world, reporting = await sent(place, LOST, ACCEPTED_LATER)
+    failed = Posted(reporting.body_of((report("failed", NOW + 7, callback="job-1/1/2", code=131049),)), "post-1")
+    # The worker dies when it has written down that the second attempt is taken back, and told nobody.
+    world.fate.crash_at = ("after", "record")
+    async with world.ledger() as ledger:
+        with suppress(Crash):
+            await reporting.reports(ledger).take(failed)
+    await reporting.post(report("sent", NOW + 1), token="post-2")
+    await reporting.take(failed)
+    assert world.heard == [
+        "job-1/1/1/retrying", "job-1/1/2/accepted", "job-1/1/2/retrying", "job-1/1/1/accepted", "job-1/1/1/sent",
+    ]  # fmt: skip
+    assert world.waiting == []
+
+
+async def test_nothing_is_taken_back_where_an_earlier_attempt_was_reported_as_sent(place: Implementation) -> None:
+    world, reporting = await sent(place, LOST, ACCEPTED_LATER)
+    await reporting.post(report("sent", NOW + 1), token="post-1")
+    await reporting.post(report("failed", NOW + 7, callback="job-1/1/2", code=131049), token="post-2")
+    assert world.waiting == []
+    assert world.provider.callbacks == ["job-1", "job-1/1/2"]
+
+
 @pytest.mark.parametrize("seed", range(5))
 async def test_an_acceptance_that_is_told_again_is_told_in_the_same_words(place: Implementation, seed: int) -> None:
     dice = Random(seed)  # noqa: S311 - to be repeated, not to be secret

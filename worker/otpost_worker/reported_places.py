@@ -63,7 +63,7 @@ class Place:
         """Whether another attempt stands accepted, or was delivered, in this run or in another."""
         others = [one for one in self.run.attempts if one.attempt != self.attempt.attempt]
         # What was reported as failed stands no more.
-        taken = any(one.provider_message_id is not None and Hearing.FAILED not in one.reports for one in others)
+        taken = any(_was_taken(one) and Hearing.FAILED not in one.reports for one in others)
         delivered = any(DELIVERIES & one.reports.keys() for one in others)
         runs = [one for one in self.story.runs if one.run != self.run.run]
         return taken or delivered or any(one.stands for one in runs)
@@ -98,6 +98,11 @@ def place_of(story: JobStory, run: int, attempt: int) -> Place | None:
             if (one.run, of_run.attempt) == (run, attempt):
                 return Place(story, one, of_run)
     return None
+
+
+def _was_taken(attempt: AttemptStory) -> bool:
+    """Tell whether the provider took it, by its answer or by a report."""
+    return attempt.provider_message_id is not None or Hearing.SENT in attempt.reports
 
 
 def _subject_of_event(told: Mapping[str, Any], place: Place) -> Subject:

@@ -166,7 +166,7 @@ def _arrived(place: Place, heard: Heard, terms: Terms) -> Follow:
         reports[Hearing.SETTLED] = replace(settled, token=heard.token)
         end = _accepted_again(place, settled, heard.message_id, replace(terms, watch_s=None) if delivery else terms)
         body = b"" if delivery or terms.watch_s is None else terms.cover(run.envelope).body
-        return Follow(replace(amendment, end=end, body=body), (end, event), latency_s)
+        return Follow(replace(amendment, end=end, body=body), (*_told_before(place), end, event), latency_s)
     if delivery and run.end is not None:
         if run.undelivered and not run.buried:
             # Whoever was to bury it has died: there is nothing to bury any more.
@@ -175,6 +175,16 @@ def _arrived(place: Place, heard: Heard, terms: Terms) -> Follow:
             # Nothing is sent once more of what has arrived.
             amendment = replace(amendment, body=b"")
     return Follow(amendment, (event,), latency_s)
+
+
+def _told_before(place: Place) -> tuple[Step, ...]:
+    """Tell once more that another attempt was taken back, as that was written down and perhaps told to nobody.
+
+    Else the world would hear of two ends, and not why.
+    """
+    last = place.run.attempts[-1]
+    taken_back = last.state is State.TAKEN_BACK and last.attempt != place.attempt.attempt
+    return (Step(last.step.event),) if taken_back and last.step and last.step.event else ()
 
 
 def _latency_s(place: Place, heard: Heard, terms: Terms) -> float | None:
@@ -333,11 +343,14 @@ def _steps_again(place: Place, heard: Heard, known: Report, terms: Terms) -> tup
         if settled is None or settled.token != token:
             return (event,)
         own = end if end is not None and place.is_end else None
-        return (own or _accepted_again(place, settled, heard.message_id, replace(terms, watch_s=None)), event)
+        told = own or _accepted_again(place, settled, heard.message_id, replace(terms, watch_s=None))
+        return (*_told_before(place), told, event)
     if place.attempt.state in (State.TAKEN_BACK, State.REFUSED) and place.attempt.step is not None:
-        # The retry has come, and gone perhaps: it is not begun once more.
-        waits = end is None and place.is_highest
-        return (place.attempt.step if waits else replace(place.attempt.step, next=None),)
+        if end is not None:
+            # It is over: whoever heard of a retry only now would wait for one.
+            return ()
+        # Behind a later attempt the retry has come: it is not begun once more.
+        return (place.attempt.step if place.is_highest else replace(place.attempt.step, next=None),)
     letter = None if end is None or place.run.buried else end.letter
     given_up = reports.get(Hearing.UNDELIVERED)
     if place.run.undelivered and given_up is not None:
