@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from chaos.checker.ends import DOUBLED, STANDS
+from chaos.checker.ends import DOUBLED, REWORDED, STANDS
 from chaos.checker.evidence import Exposed, Life, Replay, Struck, load, save
 from chaos.checker.secrecy import search_stores
 from chaos.checker.timeline import timeline
@@ -150,6 +150,19 @@ def test_a_copy_of_an_end_counts_once() -> None:
 def test_two_different_events_under_one_id_are_found() -> None:
     other = result(6, "good-1", "accepted", at="2026-11-23T20:00:09.000Z")
     assert the_one(with_more(clean_run(), results=[other]))[2] == "two different events have the id good-1/1/1/accepted"
+
+
+def test_an_end_may_be_told_in_two_ways_where_who_told_it_first_had_no_ledger_and_not_in_three() -> None:
+    other = result(6, "good-1", "accepted", at="2026-11-23T20:00:09.000Z")
+    way = passings("good-1", 1)
+    early = replace(way[-1], at=way[-1].at - 0.005, point="before event", event="good-1/1/1/accepted", result=None)
+    evidence = replace(with_more(clean_run(), results=[other]), passings=(*way[:-1], early, *clean_run().passings[3:]))
+    assert the_one(evidence)[2] == "two different events have the id good-1/1/1/accepted"
+    no_ledger = with_more(evidence, struck=[Struck(NOW, NOW + 3, "ledger: kill -9 and start")])
+    assert found(no_ledger) == []
+    assert excused(no_ledger) == {REWORDED: 1}
+    third = result(7, "good-1", "accepted", at="2026-11-23T20:00:10.000Z")
+    assert "two different events" in the_one(with_more(no_ledger, results=[third]))[2]
 
 
 def test_an_end_that_nobody_asked_for_is_found() -> None:

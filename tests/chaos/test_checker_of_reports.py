@@ -128,6 +128,19 @@ def test_what_is_given_up_leaves_a_dead_letter_unless_it_was_delivered_all_the_s
     assert found(arrived) == []
 
 
+def test_a_dead_letter_of_what_was_given_up_by_a_worker_that_died_may_be_of_what_was_delivered_since() -> None:
+    untold = with_more(
+        without_result(reported_run(), 16),
+        reports=[report(6, "gone-1", "delivered")],
+        results=[told(21, "gone-1", "delivered")],
+    )
+    what = "there is a dead letter (recipient) of run 1, which is accepted"
+    assert the_one(untold) == ("nothing lost", "gone-1", what)
+    amends = "failed, undelivered, given up"
+    given_up = replace(passing(33.1, "after amend", amends=amends, result="True"), job="gone-1")
+    assert found(with_more(untold, passings=[given_up])) == []
+
+
 def test_a_dead_letter_of_what_was_given_up_has_the_reason_of_its_failure() -> None:
     letters = (*reported_run().letters[:-1], letter("gone-1", "unavailable"))
     what = "there is a dead letter (unavailable) of run 1, which is accepted"

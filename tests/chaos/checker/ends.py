@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from chaos.checker.evidence import ENDS, Violation, attempt_of, was_struck
@@ -17,6 +18,7 @@ Run = tuple[str, int]
 
 LOST: Final = "nothing lost"
 DOUBLED: Final = "ended twice, as who told the first end could not record it and died"
+REWORDED: Final = "told twice in different words, as who told it first could not record it"
 STANDS: Final = "replayed without an end, as the run before stands"
 _RECORDING: Final = ("after record", "after conclude", "after lapse", "after refuse")
 # What a failure by webhook is called, of those that a run has in store (docs/failures.md, the README's table).
@@ -127,7 +129,9 @@ def excused(evidence: Evidence) -> list[str]:
     standing = [events.keys() - taken_back for events in ends.values()]
     doubled = [DOUBLED for events in standing if len(events) > 1 and len(events - unrecorded) == 1]
     unended = [one for one in evidence.replays if one.is_sure and not ends.get((one.id, one.run))]
-    return doubled + [STANDS for one in unended if _stands(evidence, one.id, one.run, ends)]
+    stands = [STANDS for one in unended if _stands(evidence, one.id, one.run, ends)]
+    early = _told_before_record(evidence)
+    return doubled + stands + [REWORDED for name, told in _bodies(evidence).items() if len(told) == 2 and name in early]
 
 
 def _told_without_record(evidence: Evidence) -> set[str]:
@@ -136,8 +140,32 @@ def _told_without_record(evidence: Evidence) -> set[str]:
     Who waits for an end does not wait for the ledger, so it is told first and recorded as soon as the ledger
     answers. Where it never does, as the worker dies before, nobody can know of that end but those who heard it.
     """
-    unrecorded: dict[tuple[int, str, int], str] = {}
+    killed = {life.pid for life in evidence.lives if life.told in ("kill", "probe")}
+    return {one.event for one in _told_early(evidence) if one.pid in killed and not one.recorded_later}
+
+
+def _told_before_record(evidence: Evidence) -> set[str]:
+    """Find the ends that were told while the ledger was away, whatever became of their record.
+
+    Meanwhile a report may say that the provider took the message: then the same end is written down, and told, with
+    the time of whoever heard that.
+    """
+    return {one.event for one in _told_early(evidence)}
+
+
+@dataclass(slots=True)
+class _Early:
+    """An end that a process told before it could record it."""
+
+    pid: int
+    event: str
+    recorded_later: bool = False
+
+
+def _told_early(evidence: Evidence) -> list[_Early]:
+    unrecorded: dict[tuple[int, str, int], _Early] = {}
     recorded: set[tuple[int, str, int]] = set()
+    early: list[_Early] = []
     for passing in sorted(evidence.passings, key=lambda passing: passing.at):
         if passing.job is None or passing.run is None:
             continue
@@ -146,11 +174,12 @@ def _told_without_record(evidence: Evidence) -> set[str]:
             recorded.discard(key)
         elif passing.point in _RECORDING or (passing.point == "after claim" and passing.result == "Recorded"):
             recorded.add(key)
-            unrecorded.pop(key, None)
+            if key in unrecorded:
+                unrecorded.pop(key).recorded_later = True
         elif passing.point == "before event" and key not in recorded and _had_no_ledger(evidence, passing):
-            unrecorded[key] = str(passing.event)
-    killed = {life.pid for life in evidence.lives if life.told in ("kill", "probe")}
-    return {event for (pid, _, _), event in unrecorded.items() if pid in killed}
+            unrecorded[key] = _Early(passing.pid, str(passing.event))
+            early.append(unrecorded[key])
+    return early
 
 
 def _had_no_ledger(evidence: Evidence, passing: Passing) -> bool:
@@ -159,13 +188,20 @@ def _had_no_ledger(evidence: Evidence, passing: Passing) -> bool:
 
 
 def _same_copies(evidence: Evidence) -> Iterator[Violation]:
-    first: dict[str, str] = {}
+    early = _told_before_record(evidence)
+    for name, told in _bodies(evidence).items():
+        if len(told) > (2 if name in early else 1):
+            job = next(iter(told.values()))
+            yield Violation(LOST, str(job), f"two different events have the id {name}")
+
+
+def _bodies(evidence: Evidence) -> dict[str, dict[str, Any]]:
+    """Collect the different bodies of each event, with their job."""
+    bodies: dict[str, dict[str, Any]] = defaultdict(dict)
     for result in evidence.results:
-        if result.kind != "otpost.result.v1":
-            continue
-        event = result.event
-        if first.setdefault(event["event_id"], result.body) != result.body:
-            yield Violation(LOST, str(event["job_id"]), f"two different events have the id {event['event_id']}")
+        if result.kind == "otpost.result.v1":
+            bodies[result.event["event_id"]][result.body] = result.event["job_id"]
+    return bodies
 
 
 def _letters(evidence: Evidence, ends: Mapping[Run, Mapping[str, Mapping[str, Any]]]) -> Iterator[Violation]:
@@ -196,7 +232,7 @@ def _letters(evidence: Evidence, ends: Mapping[Run, Mapping[str, Mapping[str, An
 
 
 def _reasons_to_give_up(evidence: Evidence) -> dict[Run, set[str]]:
-    """Find the runs that were accepted, failed afterwards, and were told to be undelivered: and for what, maybe."""
+    """Find the runs that were accepted, failed afterwards, and were given up for that: and for what, maybe."""
     told = fates(evidence)
     reasons: dict[Run, set[str]] = defaultdict(set)
     for result in evidence.results:
@@ -206,6 +242,13 @@ def _reasons_to_give_up(evidence: Evidence) -> dict[Run, set[str]]:
                 one.code for one in told.of((event["job_id"], event["run"], event["attempt"])) if one.status == FAILED
             }
             reasons[event["job_id"], event["run"]] |= {kind for code in codes for kind in _KINDS.get(code or 0, ())}
+    # It may have died before it told that, and a delivery was reported before the next one could.
+    for passing in evidence.passings:
+        is_given_up = passing.point == "after amend" and "given up" in (passing.amends or "").split(", ")
+        run = (str(passing.job), passing.run or 0)
+        if is_given_up and told.delivered(*run):
+            codes = {one.code for one in told.of((*run, passing.attempt or 0)) if one.status == FAILED}
+            reasons[run] |= {kind for code in codes for kind in _KINDS.get(code or 0, ())}
     return reasons
 
 
