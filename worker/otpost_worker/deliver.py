@@ -50,7 +50,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from otpost_worker.envelope import Step
-    from otpost_worker.ports import Broker, Clock, Codes, Ledger, Observer, Provider
+    from otpost_worker.observer import Observer
+    from otpost_worker.ports import Broker, Clock, Codes, Ledger, Provider
     from otpost_worker.standing import News
 
 Ending = Bury | Expire

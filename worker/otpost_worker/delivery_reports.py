@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from otpost_worker.decision import Policy
+    from otpost_worker.observer import Observer
     from otpost_worker.outcome import Refused
-    from otpost_worker.ports import Broker, Clock, Codes, Observer, Reports
+    from otpost_worker.ports import Broker, Clock, Codes, Reports
     from otpost_worker.recording import Records
     from otpost_worker.sender_reports import Account, Consequence
     from otpost_worker.settling import Settler

@@ -17,7 +17,8 @@ from otpost_worker.ports import ClaimRequest, Entry, Lapsed, LedgerUnavailable, 
 from otpost_worker.steps import MAYBE_SENT, Subject, failed
 
 if TYPE_CHECKING:
-    from otpost_worker.ports import Broker, Clock, Codes, Ledger, Observer
+    from otpost_worker.observer import Observer
+    from otpost_worker.ports import Broker, Clock, Codes, Ledger
 
 _log = structlog.get_logger("otpost.dropped")
 

@@ -34,7 +34,7 @@ _REPORTED: Final = ("sent", "delivered", "read", "failed", "silence")
 
 
 class Metrics(ProcessMetrics):
-    """Implements ``ports.Observer`` by counting; *senders* are those that are labels of their own."""
+    """Implements ``observer.Observer`` by counting; *senders* are those that are labels of their own."""
 
     def __init__(self, senders: Iterable[str]) -> None:
         super().__init__(["jobs", "results"])
@@ -133,17 +133,17 @@ class Metrics(ProcessMetrics):
     # The port
 
     def job_begun(self, sender: str) -> None:
-        """See ``ports.Observer``."""
+        """See ``observer.Observer``."""
         self._jobs.labels(self._sender(sender)).inc()
 
     def request_begun(self, sender: str, *, waited_s: float | None, left_s: float) -> None:
-        """See ``ports.Observer``."""
+        """See ``observer.Observer``."""
         if waited_s is not None:
             self._waited.labels(self._sender(sender)).observe(waited_s)
         self._left.labels(self._sender(sender)).observe(left_s)
 
     def request_ended(self, sender: str, outcome: Outcome, *, duration_s: float, retry_in_s: float | None) -> None:
-        """See ``ports.Observer``."""
+        """See ``observer.Observer``."""
         sender, word = self._sender(sender), type(outcome).__name__.lower()
         error = None if isinstance(outcome, Accepted) else outcome.error
         kind = error.kind.value if error else _NONE
@@ -157,33 +157,33 @@ class Metrics(ProcessMetrics):
             self._retry.labels(sender, kind).observe(retry_in_s)
 
     def request_lapsed(self, sender: str) -> None:
-        """See ``ports.Observer``."""
+        """See ``observer.Observer``."""
         self._unknown.labels(self._sender(sender)).inc()
 
     def result_published(self, sender: str, status: str, *, again: bool) -> None:
-        """See ``ports.Observer``."""
+        """See ``observer.Observer``."""
         (self._repeated if again else self._results).labels(self._sender(sender), status).inc()
 
     def job_buried(self, sender: str, reason: str) -> None:
-        """See ``ports.Observer``."""
+        """See ``observer.Observer``."""
         self._letters.labels(self._sender(sender), reason).inc()
 
     def report_heard(self, what: str) -> None:
-        """See ``ports.Observer``."""
+        """See ``observer.Observer``."""
         self._reports.labels(what).inc()
 
     def failure_reported(self, sender: str, refused: Refused) -> None:
-        """See ``ports.Observer``."""
+        """See ``observer.Observer``."""
         sender, error = self._sender(sender), refused.error
         self._failures.labels(sender, error.kind.value, self._code(error.code)).inc()
         self._count_unlisted(sender, refused)
 
     def taken_back(self, sender: str) -> None:
-        """See ``ports.Observer``."""
+        """See ``observer.Observer``."""
         self._taken_back.labels(self._sender(sender)).inc()
 
     def delivery_reported(self, sender: str, *, latency_s: float) -> None:
-        """See ``ports.Observer``."""
+        """See ``observer.Observer``."""
         self._delivery.labels(self._sender(sender)).observe(latency_s)
 
     def _count_unlisted(self, sender: str, refused: Refused) -> None:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from otpost_worker.brokers.rabbitmq.reports import Check
     from otpost_worker.decision import Policy
     from otpost_worker.ledger.watched import WholeLedger
-    from otpost_worker.ports import Broker, Clock, Codes, Observer
+    from otpost_worker.observer import Observer
+    from otpost_worker.ports import Broker, Clock, Codes
     from otpost_worker.settings import SenderSettings, Settings
     from otpost_worker.standing import News
     from otpost_worker.wrapping import Wrappers

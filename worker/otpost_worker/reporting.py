@@ -12,7 +12,8 @@ from otpost_worker.outcome import Accepted, Error, Outcome
 
 if TYPE_CHECKING:
     from otpost_worker.envelope import Parcel
-    from otpost_worker.ports import Observer, Ticket
+    from otpost_worker.observer import Observer
+    from otpost_worker.ports import Ticket
 
 _log = structlog.get_logger("otpost.deliver")
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from otpost_worker.ports import Broker, Clock, Codes, Observer, Recorded
+    from otpost_worker.observer import Observer
+    from otpost_worker.ports import Broker, Clock, Codes, Recorded
     from otpost_worker.recording import Records
 
 

@@ -17,7 +17,8 @@ from otpost_worker.updates import MessageReport, Posted
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
-    from otpost_worker.ports import Broker, Observer
+    from otpost_worker.observer import Observer
+    from otpost_worker.ports import Broker
     from otpost_worker.updates import Update
 
 # In all about 75 minutes, in which a worker can be mended; more of them than a report that is early comes back.
