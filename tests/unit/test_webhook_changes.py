@@ -146,7 +146,7 @@ def test_of_a_template_that_cannot_be_named_or_did_not_change_nothing_is_said(
 )
 def test_an_account_is_blocked_where_it_cannot_send_and_free_where_it_can_again(
     value: dict[str, Any],
-    blocked: bool | None,  # noqa: FBT001
+    blocked: bool | None,  # noqa: FBT001 - a case
     detail: str | None,
 ) -> None:
     grave = blocked is None and value["event"] != "SOMETHING_NEW"

@@ -312,7 +312,7 @@ def test_a_report_that_was_read_is_read_from_its_own_body_as_it_was(  # noqa: PL
     code: int | None,
     title: str | None,
     detail: str | None,
-    failed: bool,  # noqa: FBT001
+    failed: bool,  # noqa: FBT001 - a case
     number_id: str | None,
 ) -> None:
     error = ProviderError(code, title, detail) if failed else None
