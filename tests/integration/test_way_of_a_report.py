@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from otpost_worker.updates import (
     Posted,
 )
-from ports_in_memory import ACCEPTED_LATER, LOST, NOW, World, envelope
+from ports_in_memory import ACCEPTED_LATER, LOST, NOW, Crash, World, envelope
 from reports_in_memory import Reporting, new_world, report, sent, told
 
 if TYPE_CHECKING:
@@ -121,6 +122,26 @@ async def test_a_failure_that_overtakes_the_answer_waits_for_it(place: Implement
     assert delay_s == 1.0
     await reporting.take(later)
     assert world.heard == ["job-1/1/1/accepted", "job-1/1/1/undelivered"]
+
+
+async def test_a_failure_that_waits_for_an_answer_comes_again_before_anybody_sends_once_more(
+    place: Implementation,
+) -> None:
+    world = new_world(place, ACCEPTED_LATER)
+    reporting = Reporting(world)
+    # The worker dies with the answer; its lease lasts for 10 s, and the next request would be due 5 s after that.
+    world.fate.crash_at = ("after", "request")
+    with suppress(Crash):
+        await world.deliver(envelope())
+    await reporting.post(report("failed", NOW + 1, code=131049), token="post-1")
+    for _ in range(4):
+        later, delay_s = world.broker.postponed[-1]
+        world.clock.reach(world.clock.now + delay_s)
+        await reporting.take(later)
+    assert [round(delay_s, 3) for _, delay_s in world.broker.postponed] == [1.0, 2.0, 4.0, 3.1]
+    assert world.heard == ["job-1/1/1/retrying"]
+    ((copy, wait_s),) = world.waiting
+    assert (copy.attempt, round(wait_s)) == (2, 30)
 
 
 async def test_a_failure_stands_for_the_answer_that_was_lost_and_counts_as_no_resend(place: Implementation) -> None:

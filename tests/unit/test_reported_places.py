@@ -74,19 +74,20 @@ def test_the_end_is_this_attempts_only_as_its_own_acceptance(event_id: str, is_e
 
 
 @pytest.mark.parametrize(
-    ("others", "is_in_flight"),
+    ("others", "until"),
     [
-        ([IN_FLIGHT], True),
-        ([{}, IN_FLIGHT], True),
-        ([{**IN_FLIGHT, "lease_until": NOW + 10}], False),
-        ([{**IN_FLIGHT, "lease_until": None}], False),
-        ([{**IN_FLIGHT, "state": State.UNKNOWN}], False),
-        ([], False),
+        ([IN_FLIGHT], IN_FLIGHT["lease_until"]),
+        ([{}, IN_FLIGHT], IN_FLIGHT["lease_until"]),
+        ([IN_FLIGHT, {**IN_FLIGHT, "lease_until": NOW + 99}], NOW + 99),
+        ([{**IN_FLIGHT, "lease_until": NOW + 10}], None),
+        ([{**IN_FLIGHT, "lease_until": None}], None),
+        ([{**IN_FLIGHT, "state": State.UNKNOWN}], None),
+        ([], None),
     ],
 )
-def test_in_flight_is_another_attempt_whose_lease_goes_on(others: list[dict[str, Any]], is_in_flight: object) -> None:
+def test_in_flight_is_another_attempt_whose_lease_goes_on(others: list[dict[str, Any]], until: object) -> None:
     attempts = [attempt(number, **one) for number, one in enumerate(others, 2)]
-    assert place(run_of(1, attempt(1, **IN_FLIGHT), *attempts)).is_in_flight(NOW + 10) == is_in_flight
+    assert place(run_of(1, attempt(1, **IN_FLIGHT), *attempts)).others_in_flight_until(NOW + 10) == until
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ PAUSES_S: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0)
 # the same number, perhaps as much as we do; or it lacks our word, and the answer that names it is not recorded yet.
 PAUSES_OF_STRANGERS_S: Final = (1.0, 4.0, 15.0, 40.0)
 
+_BEHIND_LEASE_S: Final = 0.1
 # A kind's name is the sender's to choose, so that there is no end to them.
 _MAX_IGNORED_KINDS: Final = 100
 _MAX_STRANGERS: Final = 100
@@ -230,8 +231,8 @@ class DeliveryReports:
         match verdict:
             case None:
                 await self._postpone(report, posted, PAUSES_OF_STRANGERS_S)
-            case Later():
-                await self._postpone(report, posted, PAUSES_S)
+            case Later(until):
+                await self._postpone(report, posted, PAUSES_S, until=until)
             case Nothing(why):
                 self._observer.report_heard(why)
             case Follow():
@@ -326,7 +327,14 @@ class DeliveryReports:
         if follow_up.latency_s is not None:
             self._observer.delivery_reported(envelope.sender, latency_s=follow_up.latency_s)
 
-    async def _postpone(self, report: MessageReport | NotRequested, posted: Posted, pauses_s: Sequence[float]) -> None:
+    async def _postpone(
+        self,
+        report: MessageReport | NotRequested,
+        posted: Posted,
+        pauses_s: Sequence[float],
+        *,
+        until: float | None = None,
+    ) -> None:
         if posted.tries >= len(pauses_s):
             # Of a job that was forgotten, or of somebody else who sends with the same number.
             self._observer.report_heard("stranger")
@@ -335,7 +343,11 @@ class DeliveryReports:
             return
         self._observer.report_heard("early")
         later = Posted(self._write(report), posted.token, posted.tries + 1)
-        await self._broker.postpone_report(later, pauses_s[posted.tries])
+        pause_s = pauses_s[posted.tries]
+        if until is not None:
+            # Not long behind a lease that ends: whoever gets the job then would send it once more.
+            pause_s = min(pause_s, max(0.0, until - self._clock()) + _BEHIND_LEASE_S)
+        await self._broker.postpone_report(later, pause_s)
 
     def _terms(self, story: JobStory, run: int) -> Terms:
         return Terms(

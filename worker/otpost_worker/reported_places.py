@@ -45,13 +45,14 @@ class Place:
         """Whether no attempt of the run came after it."""
         return self.attempt.attempt == self.run.attempts[-1].attempt
 
-    def is_in_flight(self, now: float) -> bool:
-        """Whether the answer to another attempt of the run is still on its way."""
-        return any(
-            one.state is State.CLAIMED and (one.lease_until or 0.0) > now
+    def others_in_flight_until(self, now: float) -> float | None:
+        """Until when the answer to another attempt of the run may still come; None where none is on its way."""
+        claims = (
+            one.lease_until or 0.0
             for one in self.run.attempts
-            if one.attempt != self.attempt.attempt
+            if one.attempt != self.attempt.attempt and one.state is State.CLAIMED
         )
+        return max((until for until in claims if until > now), default=None)
 
     @property
     def was_delivered(self) -> bool:

@@ -67,7 +67,12 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """The attempt is not known yet, or its own answer is still on its way: the report has to come again in a while."""
+    """The attempt is not known yet, or its own answer is still on its way: the report has to come again in a while.
+
+    *until*: when nobody need wait for that answer any more (Unix seconds); None where nobody knows.
+    """
+
+    until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +233,10 @@ def _failed(place: Place, heard: Heard, terms: Terms) -> Verdict:
     assert heard.refused is not None  # noqa: S101 - a failure comes with what it means
     if attempt.state is State.CLAIMED and (attempt.lease_until or 0.0) > terms.now:
         # Its own answer is on its way, and has to be recorded first.
-        return Later()
-    if place.is_end and place.is_in_flight(terms.now):
+        return Later(attempt.lease_until)
+    if place.is_end and (until := place.others_in_flight_until(terms.now)) is not None:
         # Whether another attempt stands accepted is known in a moment.
-        return Later()
+        return Later(until)
     reports = {**attempt.reports, Hearing.FAILED: Report(heard.at, heard.token, heard.refused.error)}
     amendment = Amendment(
         run.run, attempt.attempt, reports, heard.message_id, undelivered=run.undelivered, delivered=run.delivered
