@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from chaos.checker.evidence import ClockMove, Life, Passing, Reported, Result, Starved, Struck, Unanswered
-from chaos.checker.reports import OVERTAKEN
+from chaos.checker.reports import OVERTAKEN, UNHEARD
 from chaos.checker.verdict import excused
 from chaos.clean_run import (
     NOW,
@@ -291,8 +291,33 @@ def test_who_gets_too_many_messages_gets_none_for_half_a_minute() -> None:
     told_so = with_told(17, "retrying", error=failure("user_limit", 131049))
     evidence = with_more(replace(told_so, reports=with_report(4, code=131049).reports), results=[event])
     what = "again-1/1/2 was sent 2.0 s after again-1 had failed (131049)"
-    assert the_one(evidence) == ("nothing jumps a limit", "again-1", what)
-    assert found(with_more(evidence, clock_moves=[ClockMove(NOW + 33, 20.0, "w1")])) == []
+    written = replace(passing(34, "after amend", amends="failed, taken back", result="True"), job="again-1")
+    heard = with_more(evidence, passings=[written])
+    assert the_one(heard) == ("nothing jumps a limit", "again-1", what)
+    assert found(with_more(heard, clock_moves=[ClockMove(NOW + 33, 20.0, "w1")])) == []
+
+
+def test_who_could_not_hear_of_it_may_send_sooner_and_who_had_the_time_may_not() -> None:
+    event = Result(21, "otpost.event.v1", '{"event_id":"again-1/1/1/category_changed"}', "")
+    told_so = with_told(17, "retrying", error=failure("user_limit", 131049))
+    early = with_report(4, code=131049, first_answered_at=NOW + 31).reports
+    evidence = with_more(replace(told_so, reports=early), results=[event])
+    assert the_one(evidence)[:2] == ("nothing jumps a limit", "again-1")
+    away = with_more(evidence, struck=[Struck(NOW + 32, NOW + 36, "broker: memory alarm")])
+    assert found(away) == []
+    assert excused(away) == {UNHEARD: 1}
+
+
+def test_a_dead_letter_of_what_was_given_up_for_want_of_time_may_say_that_it_may_have_arrived() -> None:
+    given_up = with_told(16, "undelivered", error=failure("unknown", 131026), attempt=2)
+    late = replace(
+        given_up,
+        reports=tuple(replace(one, callback="gone-1/1/2") if one.seq == 3 else one for one in given_up.reports),
+    )
+    evidence = replace(late, letters=(*late.letters[:-1], letter("gone-1", "unknown")))
+    assert "dead letter (unknown)" not in str(found(evidence))
+    first = replace(with_told(16, "undelivered", error=failure("unknown", 131026)), letters=evidence.letters)
+    assert "dead letter (unknown)" in str(found(first))
 
 
 # The receiver

@@ -242,6 +242,9 @@ def _reasons_to_give_up(evidence: Evidence) -> dict[Run, set[str]]:
                 one.code for one in told.of((event["job_id"], event["run"], event["attempt"])) if one.status == FAILED
             }
             reasons[event["job_id"], event["run"]] |= {kind for code in codes for kind in _KINDS.get(code or 0, ())}
+            if event["attempt"] > 1 and event["error"]["kind"] == "unknown":
+                # For want of time; and an attempt before it may have arrived.
+                reasons[event["job_id"], event["run"]].add("unknown")
     # It may have died before it told that, and a delivery was reported before the next one could.
     for passing in evidence.passings:
         is_given_up = passing.point == "after amend" and "given up" in (passing.amends or "").split(", ")

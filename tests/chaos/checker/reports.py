@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from chaos.checker.ends import LOST, standing_ends
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 ARRIVED: Final = ("sent", "delivered", "read")
 SILENT: Final = "no_report"
 _CHANGES: Final = {"taken back", "given up"}
+UNHEARD: Final = "sent again too soon, as the report of its failure was held up"
 OVERTAKEN: Final = "told as silence, as the report of a delivery was held up"
 # What is worth another try, and the longest that the first and each further one may have to wait (docs/limits.md).
 _PAUSES_S: Final = {131049: (30.0, 60.0), 131000: (1.0, 30.0), 131016: (1.0, 30.0)}
@@ -47,13 +49,14 @@ def check(evidence: Evidence) -> Iterator[Violation]:
 
 
 def excused(evidence: Evidence) -> list[str]:
-    """Name the excuse of each silence that was told although a delivery had been reported."""
+    """Name the excuse of each silence that was told although a delivery had been reported, and of each haste."""
     known = _Known(evidence)
-    return [
+    silences = [
         OVERTAKEN
         for event in known.of_status("undelivered")
         if event["error"]["kind"] == SILENT and _overtaken(known, event) is not None
     ]
+    return silences + [UNHEARD for _, _, _, clear_s in _hasty(known) if clear_s <= CLEAR_S]
 
 
 class _Known:
@@ -201,13 +204,25 @@ def _has_letter(known: _Known, event: Mapping[str, Any]) -> bool:
 
 def _not_too_soon(known: _Known) -> Iterator[Violation]:
     """Who got too many messages from businesses gets no other one before its pause is over; by clocks not moved."""
+    for job, what, waited_s, clear_s in _hasty(known):
+        if clear_s > CLEAR_S:
+            yield Violation(LIMITS, job, f"{what.format(waited_s)} had failed ({_USER_LIMIT})")
+
+
+def _hasty(known: _Known) -> Iterator[tuple[str, str, float, float]]:
+    """Find requests within that pause, and for how long whoever sent them could have heard of the failure."""
     for run, requests in known.requests.items() if not known.evidence.clock_moves else ():
         for earlier, later in pairwise(requests):
             failed = [one for one in known.fates.of(attempt_of(earlier.callback or "")) if one.code == _USER_LIMIT]
             waited_s = later.at - min((one.timestamp for one in failed), default=0)
             if failed and waited_s < _PAUSES_S[_USER_LIMIT][0]:
-                what = f"{later.callback} was sent {waited_s:.1f} s after {earlier.callback} had failed ({_USER_LIMIT})"
-                yield Violation(LIMITS, run[0], what)
+                answered = [one.first_answered_at for one in failed if one.first_answered_at is not None]
+                heard_at = _written_failure(known.evidence, attempt_of(earlier.callback or ""))
+                since = min(answered, default=later.at)
+                # Who knew of it has no excuse.
+                clear_s = uncovered((since, later.at), of_reports(known.evidence)) if since < later.at else 0.0
+                clear_s = inf if heard_at is not None and heard_at < later.at else clear_s
+                yield run[0], f"{later.callback} was sent {{:.1f}} s after {earlier.callback}", waited_s, clear_s
 
 
 def _silence_in_time(known: _Known, event: Mapping[str, Any]) -> Iterator[Violation]:
@@ -249,6 +264,18 @@ def _silences(known: _Known) -> Iterator[Violation]:
         if known.event(attempt, "undelivered") is None:
             what = f"attempt {attempt[2]} of run {attempt[1]} was accepted, no delivery was ever reported"
             yield Violation(LOST, attempt[0], f"{what}, and nobody was told")
+
+
+def _written_failure(evidence: Evidence, attempt: Attempt) -> float | None:
+    """Find when the failure of an attempt was written down, as the probes saw it."""
+    written = (
+        passing.at
+        for passing in evidence.passings
+        if (passing.job, passing.run, passing.attempt) == attempt
+        and (passing.point, passing.result) == ("after amend", "True")
+        and FAILED in _amends(passing)
+    )
+    return min(written, default=None)
 
 
 @dataclass(frozen=True, slots=True)
