@@ -103,7 +103,32 @@ async def test_a_report_that_overtakes_the_answer_and_the_answer_tell_the_same_e
     world.provider.on_request = report_first
     world.put(envelope())
     await world.run()
+    ((later, delay_s),) = world.broker.postponed
+    assert (world.heard, delay_s) == (["job-1/1/1/accepted"], 1.0)
+    await reporting.take(later)
     assert world.heard == ["job-1/1/1/accepted", "job-1/1/1/delivered"]
+    assert world.provider.callbacks == ["job-1"]
+
+
+@pytest.mark.parametrize("status", THREE)
+async def test_a_report_in_place_of_an_answer_that_died_with_its_worker_settles_it_before_anybody_sends_once_more(
+    place: Implementation, status: str
+) -> None:
+    world = new_world(place, ACCEPTED_LATER)
+    reporting = Reporting(world)
+    world.fate.crash_at = ("after", "request")
+    with suppress(Crash):
+        await world.deliver(envelope())
+    await reporting.post(report(status, NOW + 1), token="post-1")
+    while world.heard == []:
+        later, delay_s = world.broker.postponed[-1]
+        world.clock.reach(world.clock.now + delay_s)
+        await reporting.take(later)
+    assert round(world.clock.now - NOW, 3) == 10.1
+    # The broker delivers the job once more, as it was not acknowledged.
+    world.put(envelope())
+    await world.run()
+    assert world.heard == ["job-1/1/1/accepted", f"job-1/1/1/{status}"]
     assert world.provider.callbacks == ["job-1"]
 
 

@@ -137,8 +137,14 @@ def test_where_nobody_watches_what_settles_leaves_no_check_and_no_copy() -> None
     assert amendment_of(verdict).body == b""
 
 
-def test_an_attempt_whose_worker_still_waits_for_the_answer_is_settled_by_a_report() -> None:
-    claimed = attempt(state=State.CLAIMED, lease_until=NOW + 20, recorded_at=None)
+@pytest.mark.parametrize("hearing", [Hearing.SENT, Hearing.DELIVERED, Hearing.READ])
+def test_a_report_waits_for_an_answer_that_somebody_may_have_in_hand(hearing: Hearing) -> None:
+    claimed = story(attempt(state=State.CLAIMED, lease_until=NOW + 20, recorded_at=None))
+    assert follow(heard(hearing), claimed, 1, 1, TERMS) == Later(NOW + 20)
+
+
+def test_an_attempt_whose_lease_has_ended_without_an_answer_is_settled_by_a_report() -> None:
+    claimed = attempt(state=State.CLAIMED, lease_until=NOW + 10, recorded_at=None)
     verdict = arrived(story(claimed), Hearing.SENT)
     assert amendment_of(verdict).change == AttemptChange(State.SETTLED)
     assert told(verdict) == ["1/accepted, looked at 640", "1/sent"]

@@ -115,6 +115,10 @@ def follow(heard: Heard, story: JobStory, run: int, attempt: int, terms: Terms) 
             return _COPY
         overruled = heard.hearing is Hearing.FAILED and _was_delivered(place)
         return Follow(None, _steps_again(place, heard, known, terms), overruled=overruled)
+    lease_until = place.attempt.lease_until or 0.0
+    if place.attempt.state is State.CLAIMED and lease_until > terms.now:
+        # Its own answer is on its way, and somebody has it in hand perhaps: what it ends with is told by one alone.
+        return Later(lease_until)
     return _failed(place, heard, terms) if heard.hearing is Hearing.FAILED else _arrived(place, heard, terms)
 
 
@@ -231,9 +235,6 @@ def _event(place: Place, hearing: Hearing, at: float, message_id: str | None, te
 def _failed(place: Place, heard: Heard, terms: Terms) -> Verdict:
     run, attempt = place.run, place.attempt
     assert heard.refused is not None  # noqa: S101 - a failure comes with what it means
-    if attempt.state is State.CLAIMED and (attempt.lease_until or 0.0) > terms.now:
-        # Its own answer is on its way, and has to be recorded first.
-        return Later(attempt.lease_until)
     if place.is_end and (until := place.others_in_flight_until(terms.now)) is not None:
         # Whether another attempt stands accepted is known in a moment.
         return Later(until)
