@@ -88,6 +88,11 @@ def test_a_wait_explains_the_time_until_the_job_is_looked_at_again_but_no_job_wa
     assert "although for 24.0 s" in the_one(expired(passings=waits[:1]))[2]
 
 
+def test_a_wait_begins_when_the_ladder_has_the_job() -> None:
+    held_up = [passing(1, "after claim", result="Wait"), passing(29, "after next home")]
+    assert found(expired(passings=held_up)) == []
+
+
 def test_an_expiry_is_explained_by_a_machine_that_had_no_time_and_counted_as_such() -> None:
     # From NOW to NOW + 55 somebody wanted to run and was not let; it could have started until NOW + 58.
     starved = [Starved(NOW + second, NOW + second + 1, "w2") for second in range(55)]

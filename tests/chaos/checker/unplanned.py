@@ -94,8 +94,10 @@ class _Causes:
         self._crowds = Counter(job.to for job in evidence.jobs if job.is_sendable)
         self._visits: dict[Run, list[tuple[float, bool]]] = defaultdict(list)
         for passing in sorted(evidence.passings, key=lambda passing: passing.at):
-            if passing.job is not None and passing.run is not None and passing.point.endswith("claim"):
-                waits = passing.point == "after claim" and passing.result == "Wait"
+            # A wait begins once the ladder has the job, which a broker that blocks publishers may hold up.
+            put_off = passing.point == "after next home"
+            if passing.job is not None and passing.run is not None and (passing.point.endswith("claim") or put_off):
+                waits = put_off or (passing.point == "after claim" and passing.result == "Wait")
                 self._visits[passing.job, passing.run].append((passing.at, waits))
         self._fates = fates(evidence)
         self._faults = of_jobs(evidence)
