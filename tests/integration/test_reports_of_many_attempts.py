@@ -49,12 +49,16 @@ async def test_a_failure_of_an_earlier_attempt_ends_nothing_while_a_later_one_is
     assert world.letters == []
 
 
-async def test_nothing_is_taken_back_where_the_later_attempt_was_accepted_after_the_run_had_ended(
+async def test_a_report_of_an_earlier_attempt_ends_nothing_while_a_later_one_is_in_flight_and_takes_nothing_back(
     place: Implementation,
 ) -> None:
     world, reporting = await reported_while_the_second_is_in_flight(
         place, report("sent", NOW + 1), ACCEPTED_LATER, Accepted("wamid.three")
     )
+    ((later, _),) = world.broker.postponed
+    await reporting.take(later)
+    assert world.ends == ["job-1/1/2/accepted"]
+    assert world.heard[-1] == "job-1/1/1/sent"
     world.clock.reach(world.clock.now + 20)
     await reporting.post(report("failed", NOW + 9, code=131016), token="post-2")
     await world.run()

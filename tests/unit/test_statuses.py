@@ -143,6 +143,16 @@ def test_a_report_waits_for_an_answer_that_somebody_may_have_in_hand(hearing: He
     assert follow(heard(hearing), claimed, 1, 1, TERMS) == Later(NOW + 20)
 
 
+@pytest.mark.parametrize("hearing", [Hearing.SENT, Hearing.DELIVERED])
+def test_what_would_end_a_run_waits_while_another_attempt_of_it_is_in_flight(hearing: Hearing) -> None:
+    in_flight = attempt(2, State.CLAIMED, lease_until=NOW + 15, recorded_at=None)
+    assert follow(heard(hearing), story(LOST, in_flight), 1, 1, TERMS) == Later(NOW + 15)
+    over = story(LOST, replace(in_flight, lease_until=NOW + 10))
+    assert told(arrived(over, hearing))[-1] == f"1/{hearing}"
+    ended = story(LOST, in_flight, end=ACCEPTED)
+    assert told(arrived(ended, hearing)) == [f"1/{hearing}"]
+
+
 def test_an_attempt_whose_lease_has_ended_without_an_answer_is_settled_by_a_report() -> None:
     claimed = attempt(state=State.CLAIMED, lease_until=NOW + 10, recorded_at=None)
     verdict = arrived(story(claimed), Hearing.SENT)

@@ -119,6 +119,10 @@ def follow(heard: Heard, story: JobStory, run: int, attempt: int, terms: Terms) 
     if place.attempt.state is State.CLAIMED and lease_until > terms.now:
         # Its own answer is on its way, and somebody has it in hand perhaps: what it ends with is told by one alone.
         return Later(lease_until)
+    until = place.others_in_flight_until(terms.now)
+    if heard.hearing is not Hearing.FAILED and place.run.end is None and until is not None:
+        # Else the run could end with this one, while somebody tells that it has ended with the other.
+        return Later(until)
     return _failed(place, heard, terms) if heard.hearing is Hearing.FAILED else _arrived(place, heard, terms)
 
 
