@@ -66,18 +66,18 @@ def _replace(holder: Any, key: Any, random: Random) -> None:  # noqa: ANN401 - a
     holder[key] = deepcopy(random.choice(_ODD))
 
 
-def _copy_another(holder: Any, key: Any, random: Random) -> None:  # noqa: ANN401
+def _copy_another(holder: Any, key: Any, random: Random) -> None:  # noqa: ANN401 - any JSON
     other, there = random.choice(_places([json.loads(random.choice(_SAMPLES))]))
     holder[key] = other[there]
 
 
-def _drop(holder: Any, key: Any, _: Random) -> None:  # noqa: ANN401
+def _drop(holder: Any, key: Any, _: Random) -> None:  # noqa: ANN401 - any JSON
     del holder[key]
     if isinstance(holder, list) and not holder:
         holder.append(None)
 
 
-def _double(holder: Any, key: Any, random: Random) -> None:  # noqa: ANN401
+def _double(holder: Any, key: Any, random: Random) -> None:  # noqa: ANN401 - any JSON
     copy = deepcopy(holder[key])
     if isinstance(holder, list):
         holder.insert(key, copy)
@@ -85,17 +85,17 @@ def _double(holder: Any, key: Any, random: Random) -> None:  # noqa: ANN401
         holder[random.choice(_KEYS)] = copy
 
 
-def _rename(holder: Any, key: Any, random: Random) -> None:  # noqa: ANN401
+def _rename(holder: Any, key: Any, random: Random) -> None:  # noqa: ANN401 - any JSON
     if isinstance(holder, dict):
         holder[random.choice(_KEYS)] = holder.pop(key)
 
 
-def _wrap(holder: Any, key: Any, random: Random) -> None:  # noqa: ANN401
+def _wrap(holder: Any, key: Any, random: Random) -> None:  # noqa: ANN401 - any JSON
     for _ in range(random.choice([1, 1, 1, 2, 20])):
         holder[key] = [holder[key]] if random.random() < 0.5 else {random.choice(_KEYS): holder[key]}
 
 
-def _change_type(holder: Any, key: Any, random: Random) -> None:  # noqa: ANN401
+def _change_type(holder: Any, key: Any, random: Random) -> None:  # noqa: ANN401 - any JSON
     value = holder[key]
     if isinstance(value, str):
         holder[key] = int(value[:4000]) if value.isdecimal() else list(value[:50])

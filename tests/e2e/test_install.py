@@ -52,7 +52,7 @@ def test_every_name_that_the_package_offers_is_there_and_no_other() -> None:
     assert set(otpost.__all__) <= set(dir(otpost))
     assert [name for name in otpost.__all__ if getattr(otpost, name, None) is None] == []
     with pytest.raises(AttributeError, match="module 'otpost' has no attribute 'Prodcuer'"):
-        _ = otpost.Prodcuer  # type: ignore[attr-defined]
+        _ = otpost.Prodcuer  # type: ignore[attr-defined] # a typing error, as people make it
 
 
 def test_the_wheel_carries_the_mark_of_a_typed_package(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ async def test_a_probe_reads_the_token_while_it_waits_for_its_start(tmp_path: Pa
     async def slow_renew() -> None:
         world.clock.now += 0.7
 
-    world.provider.renew = slow_renew  # type: ignore[method-assign]
+    world.provider.renew = slow_renew  # type: ignore[method-assign] # in this world alone
     async with asyncio.timeout(PATIENCE_S):
         await world.deliver(envelope())
         world.clock.now += world.news[0].at + 5.05 - world.clock()

@@ -262,7 +262,8 @@ def _resumed(heard: Heard, standing: Standing, now: float) -> tuple[Standing, tu
     hold = standing.sender_hold
     # What was under way when the hold began says nothing about it.
     left = hold and speak_against(hold, heard.begun_at, now, by_report=heard.by_report)
-    news = () if left == hold or left is not None else (News(Change.RESUMED, heard.lane.sender, now),)
+    is_over = hold is not None and left is None
+    news = (News(Change.RESUMED, heard.lane.sender, now),) if is_over else ()
     return replace(standing, sender_hold=left), news
 
 
@@ -281,7 +282,7 @@ def _template_released(
 ) -> tuple[Standing, tuple[News, ...]]:
     hold, lane = standing.template_hold, heard.lane
     left = hold and speak_against(hold, heard.begun_at, now, by_report=heard.by_report)
-    if left == hold or left is not None:
+    if hold is None or left is not None:
         return replace(standing, template_hold=left), news
     released = News(Change.RESUMED, lane.sender, now, lane.template, lane.language)
     return replace(standing, template_hold=None), (*news, released)
